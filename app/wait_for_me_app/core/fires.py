@@ -1,0 +1,116 @@
+"""The bytes of a fire: a function of the closed round alone, so that two copies of a fire are equal byte for byte."""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from wait_for_me_app.core.rows import Arrival, OpenRound
+
+FIRE_VERSION: Final = 1
+ARRIVED_MAX_BYTES: Final = 262_144
+
+
+class _ArrivedValue(msgspec.Struct):
+    participant_key: str
+    at: str
+
+
+class _FireValue(msgspec.Struct, kw_only=True, tag="fire", tag_field="type"):
+    """The wire's field order (the order of this class) is part of the format."""
+
+    fire_id: str
+    group_key: str
+    reason: str
+    number_of_participants_in_group: int
+    arrived_count: int
+    missing_count: int
+    arrived: list[_ArrivedValue]
+    arrived_truncated: bool
+    conflict_count: int
+    execute_after_waiting: str
+    execute_after_waiting_params: msgspec.Raw
+    wait_time_in_seconds: int | float
+    opened_at: str
+    last_add_at: str
+    deadline_at: str
+    fired_at: str
+    partition: int
+    opened_offset: int
+    closed_offset: int
+    version: int
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def fire_id_for(topic_id: uuid.UUID, partition: int, opened_offset: int) -> str:
+    """Name a round by the add that opened it (RFC 9562, version 5): equal in every copy, and never used again by a later round."""
+    return f"fire_{uuid.uuid5(topic_id, f'{partition}:{opened_offset}')}"
+
+
+def encode_fire(
+    *,
+    fire_id: str,
+    group_key: bytes,
+    reason: str,
+    row: OpenRound,
+    arrivals: Iterable[Arrival],
+    fired_at_ms: int,
+    partition: int,
+    closed_offset: int,
+) -> bytes:
+    """Return the fire's value; `arrivals` are the first to have come, at most as many as a fire may name."""
+    arrived = [_ArrivedValue(arrival.participant_key, rfc3339(arrival.at_ms)) for arrival in arrivals]
+    named = _fitting(arrived)
+    return _encode(
+        _FireValue(
+            fire_id=fire_id,
+            group_key=group_key.decode(),
+            reason=reason,
+            number_of_participants_in_group=row.number_of_participants,
+            arrived_count=row.arrived_count,
+            missing_count=max(0, row.number_of_participants - row.arrived_count),
+            arrived=named,
+            arrived_truncated=len(named) < row.arrived_count,
+            conflict_count=row.conflict_count,
+            execute_after_waiting=row.callback,
+            execute_after_waiting_params=msgspec.Raw(row.params),
+            wait_time_in_seconds=row.wait_ms // 1000 if row.wait_ms % 1000 == 0 else row.wait_ms / 1000,
+            opened_at=rfc3339(row.opened_at_ms),
+            last_add_at=rfc3339(row.last_add_at_ms),
+            deadline_at=rfc3339(row.deadline_ms),
+            fired_at=rfc3339(fired_at_ms),
+            partition=partition,
+            opened_offset=row.opened_offset,
+            closed_offset=closed_offset,
+            version=FIRE_VERSION,
+        )
+    )
+
+
+def _fitting(arrived: list[_ArrivedValue]) -> list[_ArrivedValue]:
+    """Cut the list so that its JSON stays within `ARRIVED_MAX_BYTES`; a short list is not measured."""
+    if len(arrived) <= 100:  # 100 names of 256 bytes, each escaped sixfold, are still below the limit
+        return arrived
+    size = 2
+    for count, item in enumerate(arrived):
+        size += len(_encode(item)) + (count > 0)
+        if size > ARRIVED_MAX_BYTES:
+            return arrived[:count]
+    return arrived
+
+
+def rfc3339(at_ms: int) -> str:
+    """Write milliseconds since the epoch as UTC with exactly three fraction digits."""
+    return f"{_whole_second(at_ms // 1000)}.{at_ms % 1000:03d}Z"
+
+
+@functools.lru_cache(maxsize=4096)
+def _whole_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -1,0 +1,96 @@
+"""Builds the Faust app with this package's parts in place; nothing is registered twice and nothing runs at import."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust.stores import STORES
+from faust.transport.drivers import TRANSPORTS
+
+from wait_for_me_app.faust_lanes.recovery import LaneTableManager
+from wait_for_me_app.faust_lanes.transport import LaneConsumer
+from wait_for_me_app.faust_lanes.versions import check_versions
+
+TRANSPORTS.aliases["lanes"] = "wait_for_me_app.faust_lanes.transport:LaneTransport"
+STORES.aliases["lanes"] = "wait_for_me_app.faust_lanes.table:LaneRowsStore"
+
+NEVER_SECONDS = 10.0 * 365 * 86_400
+
+
+class RunSchema(faust.Schema):
+    """Hands a run to the agent as it is: `value` is a list of fetched records."""
+
+    def compile(self, app: Any, **_options: Any) -> Any:
+        """Return the decoder that Faust calls for each message."""
+        create_event = app.create_event
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return create_event(None, message.value, None, message)
+
+        return decode
+
+
+class LaneApp(faust.App):
+    """A Faust app that knows its lanes; `before_lanes` runs before it joins its group, `after_lanes` when no run is out any more."""
+
+    lanes: Any = None
+    before_lanes: Callable[[], Awaitable[None]] | None = None
+    after_lanes: Callable[[], Awaitable[None]] | None = None
+
+    async def on_first_start(self) -> None:
+        """Refuse what cannot work before anything is joined or sent."""
+        await super().on_first_start()
+        if self.before_lanes is not None:
+            try:
+                await self.before_lanes()
+            except Exception as error:
+                self.lanes.fail(error)
+
+    async def on_stop(self) -> None:
+        """Stop the consumer, which waits for the runs that are out, then what they used."""
+        await super().on_stop()
+        if self.after_lanes is not None:
+            await self.after_lanes()
+
+
+def create_app(
+    *,
+    app_id: str,
+    partitions: int,
+    data_directory: Path,
+    session_timeout_ms: int,
+    standby_replicas: int,
+    commands_topic: str,
+    fetch_properties: Mapping[str, Any],
+    logging_config: Mapping[str, Any],
+    faust_settings: Mapping[str, Any],
+) -> LaneApp:
+    """Return the app; `faust_settings` say how to reach the cluster and win over what is set here."""
+    check_versions()
+    LaneConsumer.fetch_properties = fetch_properties
+    LaneConsumer.commands_topic = commands_topic
+    session_seconds = session_timeout_ms / 1000
+    options: dict[str, Any] = {
+        "store": "lanes://",
+        "TableManager": LaneTableManager,
+        "datadir": str(data_directory),
+        "topic_partitions": partitions,
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        "table_standby_replicas": standby_replicas,
+        "processing_guarantee": "at_least_once",
+        "web_enabled": False,
+        "broker_rebalance_timeout": max(30.0, session_seconds),
+        "broker_request_timeout": max(40.0, session_seconds + 5),
+        "broker_max_poll_interval": 86_400.0,
+        "broker_commit_interval": 1.0,
+        "broker_commit_every": 1_000_000,
+        "stream_recovery_delay": 0.0,
+        "stream_processing_timeout": NEVER_SECONDS,
+        "worker_redirect_stdouts": False,
+        "logging_config": dict(logging_config),
+    }
+    return LaneApp(app_id, **{**options, **faust_settings})

@@ -1,0 +1,398 @@
+"""A lane: one partition on one worker. It folds a run of records and applies the effects, in the one order that loses nothing.
+
+The fold decides (`core/fold.py`); this file acts. Order of effects for a run; each arrow is an awaited acknowledgement of Kafka:
+
+    decide -> fires, dead letters and re-sent commands are in Kafka     no row may say "closed" before its fire is safe
+           -> rows, participants before their group, then the watermark the watermark vouches for all that stands before it
+           -> one write to the local store: rows and changelog offset   a cache, never ahead of Kafka
+           -> the run is acknowledged                                   the group's offset, for lag tools only
+
+Whatever a crash leaves out is decided again by the successor, to the same bytes. Any failure in here ends the process
+(`LaneFailure`): a lane that has lost track of what Kafka has must not go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from wait_for_me.errors import InvalidCommand
+from wait_for_me.topic_names import TopicNames
+from wait_for_me_app.core.deadlines import Deadlines
+from wait_for_me_app.core.fold import (
+    EVENT_ID_HEADER,
+    REROUTED_HEADER,
+    Effects,
+    Fold,
+    Identity,
+    Record,
+    Rejected,
+    Rerouted,
+)
+from wait_for_me_app.core.rows import Strike, Watermark
+from wait_for_me_app.crash_points import crash_point
+from wait_for_me_app.dead_letters import dead_letter
+from wait_for_me_app.storage import keys
+from wait_for_me_app.storage.row_codec import DamagedRow, decode_strike, decode_watermark, due_bytes_of, encode_other
+from wait_for_me_app.storage.store import Change, Store
+from wait_for_me_app.storage.working_set import WorkingSet
+
+log = logging.getLogger(__name__)
+
+Headers = list[tuple[str, bytes]]
+Message = tuple[bytes | None, bytes | None, Headers]
+"""Key, value and headers of a record to append."""
+
+NO_HEADERS: Final[Headers] = []
+RUN_HEADER: Final = "wfm_run"
+"""On every changelog record: the last offset of the run that wrote it, by which a zombie's record is known."""
+
+CLOSINGS_A_SLICE: Final = 1500
+"""How many timeouts are settled before the loop gets its turn: about 25 ms of work."""
+
+
+class Appended(Protocol):
+    """Where a batch of records has been written, and when by the broker's clock."""
+
+    first_offset: int
+    last_offset: int
+    appended_at_ms: int
+
+
+class Outlet(Protocol):
+    """The way into Kafka: appends records and returns only when they are safe."""
+
+    async def append(self, topic: str, partition: int, units: Sequence[Sequence[Message]]) -> Appended:
+        """Append the units in order, each within one record batch; raise if any of it is not acknowledged."""
+        ...
+
+
+ReadChangelog = Callable[[int, int], Awaitable[tuple[Sequence[bytes], int]]]
+"""Read a partition of the changelog from an offset to its end: the keys found, and the end."""
+
+
+class LaneFailure(Exception):
+    """The lane cannot go on; the worker must end without acknowledging the run."""
+
+
+@dataclass(kw_only=True)
+class LaneCounts:
+    """What a lane has done since it was taken over; for metrics and logs."""
+
+    runs: int = 0
+    records: int = 0
+    fires: int = 0
+    rejected: int = 0
+    rerouted: int = 0
+    healed: int = 0
+    last_run_records: int = 0
+
+
+@dataclass(kw_only=True)
+class Lane:
+    """One partition's fold, its rows and its way out."""
+
+    identity: Identity
+    topics: TopicNames
+    store: Store
+    outlet: Outlet
+    changelog_end: int
+    """The offset that the next append to the changelog must get; anything else is a foreign writer."""
+    hot_rows: int = 8192
+    counts: LaneCounts = field(default_factory=LaneCounts)
+
+    def __post_init__(self) -> None:
+        self._busy = asyncio.Lock()
+        self.last_tick_offset = -1
+        self._load()
+
+    def _load(self) -> None:
+        """Take rows, stream time and strike from the store, and build the deadline index from them."""
+        watermark = self._stored_watermark()
+        self.watermark = watermark.offset if watermark else -1
+        self.folded_topic = (uuid.UUID(watermark.topic_id), watermark.partitions) if watermark else None
+        self.strike = self._stored_strike()
+        self.rows = WorkingSet(self.store, hot_rows=self.hot_rows)
+        entries = (due_bytes_of(value) + keys.group_key_of(key) for key, value in self.store.items(keys.GROUP))
+        self.fold = Fold(
+            self.identity,
+            self.rows,
+            Deadlines(entries),
+            stream_time_ms=watermark.stream_time_ms if watermark else 0,
+            rerouted_from=watermark.rerouted if watermark else None,
+        )
+        for group_key, opened_offset in self._orphaned_rounds():
+            self.rows.note_orphan(group_key, opened_offset)
+
+    # -- what the worker calls
+
+    async def take(self, records: Sequence[Record]) -> None:
+        """Fold a run and apply its effects in order; when this returns, all of it is safe.
+
+        Raises LaneFailure: the process must end without acknowledging the run.
+        """
+        async with self._busy:
+            records = self._unseen(records)
+            try:
+                for run in self._split_at_strike(records):
+                    await self._take_run(run)
+            except LaneFailure:
+                raise
+            except Exception as error:
+                raise LaneFailure(f"partition {self.identity.partition}: {error!r}") from error
+            self.counts.runs += 1
+            self.counts.records += len(records)
+            self.counts.last_run_records = len(records)
+
+    async def heal(self, log_end: int, read: ReadChangelog) -> None:
+        """Write over what a foreign writer has put into the changelog, if its end shows that there is one.
+
+        `log_end` is the changelog's end as asked for a moment ago. A worker that was paused past its session timeout may append
+        rows older than ours; compaction would keep the last. So every key found in the gap is written again, then the watermark.
+        """
+        async with self._busy:
+            if log_end <= self.changelog_end:
+                return
+            found, self.changelog_end = await read(self.identity.partition, self.changelog_end)
+            names = sorted(set(found) - {keys.WATERMARK_KEY})
+            await self._append_rows([*([(key, self.store.get(key))] for key in names), [self._watermark_change()]])
+            self.counts.healed += 1
+            log.error("foreign_writer_healed", extra={"partition": self.identity.partition, "rows": len(names)})
+
+    @property
+    def earliest_due_ms(self) -> int:
+        """When the next row is due, by the broker's clock."""
+        return self.fold.deadlines.earliest_ms
+
+    # -- a run
+
+    async def _take_run(self, records: Sequence[Record]) -> None:
+        struck = self.strike is not None and len(records) == 1 and records[0].offset == self.strike.offset
+        self.rows.prefetch({record.key for record in records if record.key})
+        for record in records:
+            try:
+                await self._settle_due(record)
+                self.fold.apply(record)
+            except LaneFailure:
+                raise
+            except Exception as error:
+                if not struck:
+                    await self._strike(record, error)
+                await self._set_aside(record, error)
+            self._folded = record.offset
+        await self._commit()
+
+    async def _settle_due(self, record: Record) -> None:
+        """Close what the record's time makes due, in slices that are committed one by one."""
+        closed = self.fold.advance(record, CLOSINGS_A_SLICE)
+        while closed >= CLOSINGS_A_SLICE:
+            await self._commit()
+            await asyncio.sleep(0)
+            closed = self.fold.advance(record, CLOSINGS_A_SLICE)
+
+    async def _commit(self) -> None:
+        effects = self.fold.take_effects()
+        crash_point("K1")
+        await self._send(effects)
+        crash_point("K4")
+        units = self.rows.pack()
+        moved = self._folded > self.watermark
+        self.watermark = max(self.watermark, self._folded)
+        if not (units or moved):
+            return
+        units.append([self._watermark_change()])
+        last_offset = await self._append_rows(units)
+        crash_point("K3")
+        self.rows.settle(itertools.chain.from_iterable(units), last_offset)
+        crash_point("K6")
+
+    async def _send(self, effects: Effects) -> None:
+        """Send fires, dead letters and re-sent commands; all are safe when this returns."""
+        partition = self.identity.partition
+        jobs = []
+        if effects.fires:
+            fires = [((key, value, NO_HEADERS),) for key, value in effects.fires]
+            jobs.append(self.outlet.append(self.topics.fires, partition, fires))
+            self.counts.fires += len(fires)
+        if effects.rejected:
+            letters = [[self._dead_letter(rejected)] for rejected in effects.rejected]
+            jobs.append(self.outlet.append(self.topics.commands_dead_letters, partition, letters))
+            self.counts.rejected += len(letters)
+        for home, moved in _by_home(effects.rerouted):
+            copies = [[_copy_of(rerouted, partition)] for rerouted in moved]
+            jobs.append(self.outlet.append(self.topics.commands, home, copies))
+            self.counts.rerouted += len(copies)
+        if len(jobs) == 1:
+            await jobs[0]
+        elif jobs:
+            await asyncio.gather(*jobs)
+
+    async def _append_rows(self, units: Sequence[Sequence[Change]]) -> int:
+        """Append rows to the changelog, a unit a batch at least; return the last offset."""
+        run = [(RUN_HEADER, b"%d" % self.watermark)]
+        messages = [[(key, value, run) for key, value in unit] for unit in units]
+        appended = await self.outlet.append(self.topics.changelog, self.identity.partition, messages)
+        count = sum(map(len, units))
+        if appended.last_offset - appended.first_offset + 1 == count and appended.first_offset == self.changelog_end:
+            self.changelog_end = appended.last_offset + 1
+            return appended.last_offset
+        return self._note_foreign_writer(appended, count)
+
+    def _note_foreign_writer(self, appended: Appended, count: int) -> int:
+        """Somebody else has appended to this lane's changelog: leave the gap for `heal`, which reads it and writes it over.
+
+        `changelog_end` stays where the gap begins, so the next sweep finds the log longer than it should be.
+        """
+        log.error(
+            "foreign_writer_found",
+            extra={
+                "partition": self.identity.partition,
+                "expected": self.changelog_end,
+                "got": appended.first_offset,
+                "count": count,
+            },
+        )
+        return appended.last_offset
+
+    # -- what does not go well
+
+    async def _strike(self, record: Record, error: Exception) -> None:
+        """Remember in the changelog that the record made the fold raise, then fail."""
+        strike = Strike(offset=record.offset, error=repr(error)[:500])
+        await self._append_rows([[(keys.STRIKE_KEY, encode_other(strike))]])
+        raise LaneFailure(f"partition {self.identity.partition}, offset {record.offset}: {error!r}") from error
+
+    async def _set_aside(self, record: Record, error: Exception) -> None:
+        """Dead-letter a record, or the damaged row it met, that made the fold raise for the second time."""
+        self._load_again()
+        if isinstance(error, DamagedRow):
+            await self._set_damaged_row_aside(record, error)
+            await self._take_run([record])
+            return
+        refusal = InvalidCommand(
+            stage="apply", code="apply_failed", message=f"the fold raised {error!r}; report it with this record"
+        )
+        self.fold.advance(record, 0)
+        self.fold.effects.rejected.append(Rejected(record, refusal))
+        log.error(
+            "record_set_aside",
+            extra={"partition": self.identity.partition, "offset": record.offset, "error": repr(error)},
+        )
+
+    async def _set_damaged_row_aside(self, record: Record, error: DamagedRow) -> None:
+        letter = dead_letter(
+            topic=self.topics.changelog,
+            partition=self.identity.partition,
+            offset=record.offset,
+            key=error.row_key,
+            value=error.value,
+            headers=(),
+            group=self.topics.worker_group,
+            stage="apply",
+            code="damaged_row",
+            message=str(error),
+            delivery_count=2,
+        )
+        await self.outlet.append(self.topics.commands_dead_letters, self.identity.partition, [[letter]])
+        last_offset = await self._append_rows([[(error.row_key, None)]])
+        self.store.write([(error.row_key, None)], last_offset)
+        log.error("row_set_aside", extra={"partition": self.identity.partition, "row": repr(error.row_key)})
+
+    def _load_again(self) -> None:
+        """Forget everything since the last commit: a fold that raised may have changed rows halfway."""
+        folded = self._folded
+        self._load()
+        self._folded = folded
+
+    def _dead_letter(self, rejected: Rejected) -> Message:
+        record, error = rejected.record, rejected.error
+        return dead_letter(
+            topic=self.topics.commands,
+            partition=self.identity.partition,
+            offset=record.offset,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+            group=self.topics.worker_group,
+            stage=error.stage,
+            code=error.code,
+            message=error.message,
+            delivery_count=1,
+        )
+
+    # -- reading what is stored
+
+    def _unseen(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Drop records at or below the watermark; they have been folded."""
+        if not records or records[0].offset > self.watermark:
+            return records
+        return [record for record in records if record.offset > self.watermark]
+
+    def _split_at_strike(self, records: Sequence[Record]) -> list[Sequence[Record]]:
+        """Put the record that raised before into a run of its own, so that it can be set aside alone."""
+        if self.strike is None:
+            return [records] if records else []
+        at = next((index for index, record in enumerate(records) if record.offset == self.strike.offset), None)
+        if at is None:
+            return [records] if records else []
+        return [run for run in (records[:at], records[at : at + 1], records[at + 1 :]) if run]
+
+    def _watermark_change(self) -> Change:
+        identity = self.identity
+        watermark = Watermark(
+            offset=self.watermark,
+            stream_time_ms=self.fold.stream_time_ms,
+            topic_id=str(identity.topic_id),
+            partitions=identity.partitions,
+            rerouted=self.fold.rerouted_from,
+        )
+        return keys.WATERMARK_KEY, encode_other(watermark)
+
+    def _stored_watermark(self) -> Watermark | None:
+        value = self.store.get(keys.WATERMARK_KEY)
+        self._folded = -1
+        if value is None:
+            return None
+        watermark = decode_watermark(keys.WATERMARK_KEY, value)
+        self._folded = watermark.offset
+        return watermark
+
+    def _stored_strike(self) -> Strike | None:
+        value = self.store.get(keys.STRIKE_KEY)
+        return None if value is None else decode_strike(keys.STRIKE_KEY, value)
+
+    def _orphaned_rounds(self) -> list[tuple[bytes, int]]:
+        """Find rounds whose participants are stored although their group's row is gone or belongs to a later round."""
+        orphans: list[tuple[bytes, int]] = []
+        start = keys.PARTICIPANT
+        while True:
+            row_key = next(iter(self.store.keys_from(start, 1)), None)
+            if row_key is None or not row_key.startswith(keys.PARTICIPANT):
+                return orphans
+            group_key, opened_offset = keys.group_key_of(row_key), keys.opened_offset_of(row_key)
+            row = self.rows.get(group_key)
+            if row is None or row.opened_offset != opened_offset:
+                orphans.append((group_key, opened_offset))
+            start = keys.after(keys.round_prefix(keys.PARTICIPANT, group_key, opened_offset))
+
+
+def _by_home(rerouted: Sequence[Rerouted]) -> list[tuple[int, list[Rerouted]]]:
+    homes: dict[int, list[Rerouted]] = {}
+    for one in rerouted:
+        homes.setdefault(one.partition, []).append(one)
+    return list(homes.items())
+
+
+def _copy_of(rerouted: Rerouted, partition: int) -> Message:
+    """Return the misplaced command as it is re-sent: same bytes, its origin in a header, an event id if it had none."""
+    record = rerouted.record
+    origin = b"%d:%d" % (partition, record.offset)
+    headers = [*record.headers, (REROUTED_HEADER, origin)]
+    if rerouted.needs_event_id:
+        headers.append((EVENT_ID_HEADER, b"rerouted-" + origin.replace(b":", b"-")))
+    return rerouted.group_key, record.value, headers

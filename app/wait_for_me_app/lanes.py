@@ -1,0 +1,196 @@
+"""All lanes of one worker: taking them over, handing them on, and ending the process when one fails.
+
+Taking over a lane: open its store, restore it from the changelog, check that the commands log still holds what comes next, build the
+deadline index, go on at watermark + 1. A lane that stays with this worker through a rebalance is kept as it is, if nobody has
+written to its changelog meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn
+
+from wait_for_me.errors import ConfigurationError, NotReady
+from wait_for_me_app.broker_clock import BrokerClock
+from wait_for_me_app.commands_log import CommandsLog, CommandsLogCheck, RefusedLog
+from wait_for_me_app.core.fold import Identity
+from wait_for_me_app.crash_points import crash_point
+from wait_for_me_app.exit_codes import ExitCode
+from wait_for_me_app.faust_lanes.versions import UnfitInstallation
+from wait_for_me_app.lane import Lane, LaneFailure, Outlet
+from wait_for_me_app.restore import Changelog
+from wait_for_me_app.settings import Settings
+from wait_for_me_app.storage.rocks_store import RocksStore, open_store
+from wait_for_me_app.sweep import Sweep
+
+log = logging.getLogger(__name__)
+
+STORE_MAX_AGE_MS: Final = 12 * 3_600_000
+"""Half of the changelog's delete.retention.ms, which `topics check` demands to be a day or more."""
+HOT_ROWS_OF_A_WORKER: Final = 32_768
+
+
+class Lanes:
+    """The lanes that this worker owns, by partition, and the copies that it keeps for others."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        outlet: Outlet,
+        changelog: Changelog,
+        commands_log: CommandsLog,
+        clock: BrokerClock,
+        end_process: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.by_partition: dict[int, Lane] = {}
+        self.clock = clock
+        self.sweep = Sweep(
+            lanes=lambda: self.by_partition,
+            outlet=outlet,
+            commands_topic=settings.topics.commands,
+            clock=clock,
+            monotonic_ms=lambda: time.monotonic() * 1000,
+        )
+        self.is_ready = False
+        self.taken_over_in_seconds = 0.0
+        self._outlet, self._changelog, self._commands_log = outlet, changelog, commands_log
+        self._stores: dict[int, RocksStore] = {}
+        self._tail: Any = None
+        self._end_process = end_process or _end_process
+
+    # -- assignment
+
+    async def take_over(self, active: Sequence[int], standby: Sequence[int]) -> dict[int, int]:
+        """Make these partitions' lanes ready; return the offset at which each goes on."""
+        started = time.monotonic()
+        self.is_ready = False
+        crash_point("K8")
+        await asyncio.to_thread(self._let_go, set(active), set(standby))
+        check = await asyncio.to_thread(self._commands_log.look)
+        ends = await asyncio.to_thread(self._restore, active)
+        for partition in active:
+            await self._take_over_one(partition, ends[partition], check)
+        await asyncio.to_thread(self._follow, standby)
+        self.taken_over_in_seconds = time.monotonic() - started
+        positions = {partition: check.position(partition, self.by_partition[partition].watermark) for partition in active}
+        log.info("lanes_taken_over", extra={"active": list(active), "standby": list(standby), "seconds": round(self.taken_over_in_seconds, 3)})
+        return positions
+
+    def on_ready(self) -> None:
+        """Note that the lanes are being fed."""
+        self.is_ready = True
+        log.info("worker_ready", extra={"lanes": len(self.by_partition)})
+
+    def close(self) -> None:
+        """Close every store."""
+        self._let_go(set(), set())
+
+    async def _take_over_one(self, partition: int, changelog_end: int, check: CommandsLogCheck) -> None:
+        kept = self.by_partition.get(partition)
+        if kept is not None and kept.changelog_end == changelog_end and kept.identity.topic_id == check.topic_id:
+            return
+        identity = Identity(
+            topic_id=check.topic_id,
+            partition=partition,
+            partitions=check.partitions,
+            trust_create_time=self.settings.demo_broker,
+        )
+        self.by_partition[partition] = await asyncio.to_thread(
+            Lane,
+            identity=identity,
+            topics=self.settings.topics,
+            store=self._stores[partition],
+            outlet=self._outlet,
+            changelog_end=changelog_end,
+            hot_rows=max(1024, HOT_ROWS_OF_A_WORKER // check.partitions),
+        )
+        if (folded := self.by_partition[partition].folded_topic) is not None:
+            check.refuse_other_topic(*folded)
+
+    # -- stores
+
+    def _let_go(self, active: set[int], standby: set[int]) -> None:
+        if self._tail is not None:
+            self._tail.stop()
+            self._tail = None
+        for partition in set(self.by_partition) - active:
+            del self.by_partition[partition]
+        for partition in set(self._stores) - active - standby:
+            self._stores.pop(partition).close()
+
+    def _restore(self, partitions: Sequence[int]) -> dict[int, int]:
+        for partition in partitions:
+            self._open(partition)
+        bounds = self._changelog.bounds(partitions)
+        for partition in partitions:
+            store, found = self._stores[partition], bounds[partition]
+            if not found.first - 1 <= store.changelog_offset < found.end and store.changelog_offset >= 0:
+                log.warning("store_wiped", extra={"partition": partition, "reason": "it does not fit its changelog"})
+                self.by_partition.pop(partition, None)
+                store.wipe()
+        return self._changelog.restore({partition: self._stores[partition] for partition in partitions})
+
+    def _follow(self, partitions: Sequence[int]) -> None:
+        if partitions:
+            for partition in partitions:
+                self._open(partition)
+            self._tail = self._changelog.tail({partition: self._stores[partition] for partition in partitions})
+
+    def _open(self, partition: int) -> None:
+        if partition not in self._stores:
+            directory = self.settings.data_directory / "rows" / self.settings.topics.changelog / str(partition)
+            oldest_ms = time.time_ns() // 1_000_000 - STORE_MAX_AGE_MS
+            self._stores[partition] = open_store(directory, topic_id=self._commands_log.changelog_id(), oldest_ms=oldest_ms)
+
+    # -- work
+
+    async def fold(self, partition: int, records: Sequence[Any]) -> None:
+        """Fold a run on its lane; when this returns it is safe. A failure ends the process."""
+        try:
+            await self.by_partition[partition].take(records)
+        except LaneFailure as error:
+            self.fail(error)
+            raise
+
+    async def look_for_foreign_writers(self) -> None:
+        """Compare every changelog's end with what its lane expects, and have gaps healed."""
+        if not self.is_ready or not self.by_partition:
+            return
+        lanes = dict(self.by_partition)
+        bounds = await asyncio.to_thread(self._changelog.bounds, list(lanes))
+        for partition, lane in lanes.items():
+            if self.is_ready and self.by_partition.get(partition) is lane and bounds[partition].end > lane.changelog_end:
+                await lane.heal(bounds[partition].end, self._read_keys)
+
+    async def check_commands_log(self) -> None:
+        """Stop the worker if the commands topic was re-created, repartitioned, or lost what is still to be read."""
+        if not self.is_ready:
+            return
+        check = await asyncio.to_thread(self._commands_log.look)
+        for partition, lane in list(self.by_partition.items()):
+            check.refuse_other_topic(lane.identity.topic_id, lane.identity.partitions)
+            check.position(partition, lane.watermark)
+
+    async def _read_keys(self, partition: int, start: int) -> tuple[Sequence[bytes], int]:
+        return await asyncio.to_thread(self._changelog.read_keys, partition, start)
+
+    def fail(self, error: BaseException) -> None:
+        """End the process: what has not been acknowledged will be folded again by a successor."""
+        self._end_process(error)
+
+
+def _end_process(error: BaseException) -> NoReturn:
+    code = ExitCode.INTERNAL_ERROR
+    if isinstance(error, (RefusedLog, ConfigurationError, UnfitInstallation)):
+        code = ExitCode.BAD_CONFIGURATION
+    elif isinstance(error, NotReady):
+        code = ExitCode.BROKER_OUT_OF_REACH
+    log.critical("worker_ends", extra={"error": str(error)}, exc_info=error)
+    logging.shutdown()
+    os._exit(int(code))

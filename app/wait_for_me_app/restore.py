@@ -1,0 +1,228 @@
+"""Brings a local store up to its changelog, and keeps a standby's there.
+
+Later records do not always win. A worker that was paused past its session timeout may append rows older than its successor's, so
+every record carries the last offset of the run that wrote it, and one whose run ended below the largest watermark read before it is
+ignored. A watermark stands behind the rows that it vouches for, so what it covers has been read.
+
+Blocking: everything here runs in a thread, beside the event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from wait_for_me_app.crash_points import crash_point
+from wait_for_me_app.lane import RUN_HEADER
+from wait_for_me_app.storage import keys
+from wait_for_me_app.storage.row_codec import decode_watermark
+from wait_for_me_app.storage.store import Change, Store
+
+log = logging.getLogger(__name__)
+
+BATCH_RECORDS: Final = 10_000
+TIMEOUT_SECONDS: Final = 30.0
+
+_PROPERTIES: Final[Mapping[str, Any]] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    "isolation.level": "read_uncommitted",
+    "enable.partition.eof": True,
+    "fetch.queue.backoff.ms": 5,
+    "queued.max.messages.kbytes": 16_384,
+}
+
+
+class NewestRows:
+    """Which records of one changelog partition count, as they are read in order. Pure."""
+
+    def __init__(self, store: Store) -> None:
+        value = store.get(keys.WATERMARK_KEY)
+        self.watermark = decode_watermark(keys.WATERMARK_KEY, value).offset if value else -1
+        self.ignored = 0
+
+    def counts(self, row_key: bytes, value: bytes | None, run_end: int) -> bool:
+        """Return whether a record's row replaces what was read before it."""
+        if run_end < self.watermark:
+            self.ignored += 1
+            return False
+        if row_key == keys.WATERMARK_KEY and value is not None:
+            self.watermark = max(self.watermark, decode_watermark(row_key, value).offset)
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogBounds:
+    """The first offset that a partition has, and the one that its next record will get."""
+
+    first: int
+    end: int
+
+
+class Changelog:
+    """Reads the partitions of one changelog topic."""
+
+    def __init__(self, properties: Mapping[str, Any], topic: str) -> None:
+        self._properties = {**properties, **_PROPERTIES}
+        self._topic = topic
+
+    def bounds(self, partitions: Iterable[int]) -> dict[int, LogBounds]:
+        """Return where each partition begins and ends now."""
+        consumer = Consumer(self._properties)
+        try:
+            return {partition: self._bounds(consumer, partition) for partition in partitions}
+        finally:
+            consumer.close()
+
+    def restore(self, stores: Mapping[int, Store]) -> dict[int, int]:
+        """Read each partition from its store's offset to its end; return the ends."""
+        if not stores:
+            return {}
+        bounds = self.bounds(stores)
+        behind = {p: store for p, store in stores.items() if store.changelog_offset + 1 < bounds[p].end}
+        if behind:
+            self._read_to_the_end(behind, bounds)
+        return {partition: found.end for partition, found in bounds.items()}
+
+    def read_keys(self, partition: int, start: int) -> tuple[Sequence[bytes], int]:
+        """Return the row keys from `start` to the end of a partition, and that end."""
+        found: list[bytes] = []
+        consumer = Consumer(self._properties)
+        try:
+            end = self._bounds(consumer, partition).end
+            consumer.assign([TopicPartition(self._topic, partition, start)])
+            for message in _messages_until_eof(consumer, 1):
+                if message.offset() < end and (key := message.key()) is not None:
+                    found.append(key)
+            return found, end
+        finally:
+            consumer.close()
+
+    def _read_to_the_end(self, stores: Mapping[int, Store], bounds: Mapping[int, LogBounds]) -> None:
+        appliers = {partition: Applier(store) for partition, store in stores.items()}
+        consumer = Consumer(self._properties)
+        try:
+            consumer.assign([self._position(partition, store, bounds) for partition, store in stores.items()])
+            for message in _messages_until_eof(consumer, len(stores)):
+                appliers[message.partition()].take(message)
+        finally:
+            consumer.close()
+        for partition, applier in appliers.items():
+            applier.flush()
+            applier.reach(bounds[partition].end - 1)
+
+    def _position(self, partition: int, store: Store, bounds: Mapping[int, LogBounds]) -> TopicPartition:
+        start = max(store.changelog_offset + 1, bounds[partition].first)
+        return TopicPartition(self._topic, partition, start if start else OFFSET_BEGINNING)
+
+    def _bounds(self, consumer: Consumer, partition: int) -> LogBounds:
+        first, end = consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=TIMEOUT_SECONDS)
+        return LogBounds(first=first, end=end)
+
+    def tail(self, stores: Mapping[int, Store]) -> StandbyTail:
+        """Return a thread that keeps these stores at the end of the changelog."""
+        return StandbyTail(self._properties, self._topic, stores)
+
+
+class Applier:
+    """Writes the records that count to a store, in batches."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._newest = NewestRows(store)
+        self._changes: list[Change] = []
+        self._offset = store.changelog_offset
+
+    def take(self, message: Message) -> None:
+        """Add one changelog record."""
+        key, value = message.key(), message.value()
+        self._offset = message.offset()
+        if key is not None and self._newest.counts(key, value, _run_end(message)):
+            self._changes.append((key, value))
+        if len(self._changes) >= BATCH_RECORDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has been added."""
+        crash_point("K7")
+        self._store.write(self._changes, self._offset)
+        self._changes = []
+
+    def reach(self, offset: int) -> None:
+        """Note that there is nothing up to this offset that is not in the store (compaction leaves holes)."""
+        if offset > self._store.changelog_offset:
+            self._store.write((), offset)
+
+
+class StandbyTail:
+    """Follows a changelog for the partitions of which this worker holds a copy."""
+
+    def __init__(self, properties: Mapping[str, Any], topic: str, stores: Mapping[int, Store]) -> None:
+        self._consumer = Consumer(dict(properties))
+        self._topic = topic
+        self._stores = dict(stores)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="standby", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; the stores are whole."""
+        self._stopped.set()
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        appliers = {partition: Applier(store) for partition, store in self._stores.items()}
+        positions = [
+            TopicPartition(self._topic, partition, store.changelog_offset + 1 or OFFSET_BEGINNING)
+            for partition, store in self._stores.items()
+        ]
+        try:
+            self._consumer.assign(positions)
+            while not self._stopped.is_set():
+                self._follow(appliers)
+        except Exception:
+            log.exception("standby_stopped")  # the store is only behind: a take-over restores the rest
+        finally:
+            self._consumer.close()
+
+    def _follow(self, appliers: Mapping[int, Applier]) -> None:
+        touched: set[int] = set()
+        for message in self._consumer.consume(BATCH_RECORDS, 0.1):
+            if message.error() is None:
+                appliers[message.partition()].take(message)
+                touched.add(message.partition())
+        for partition in touched:
+            appliers[partition].flush()
+
+
+def _messages_until_eof(consumer: Consumer, partitions: int) -> Iterable[Message]:
+    """Yield messages until each partition has come to its end once."""
+    ended: set[int] = set()
+    while len(ended) < partitions:
+        first = consumer.poll(TIMEOUT_SECONDS)
+        if first is None:
+            raise TimeoutError(f"no answer from Kafka for {TIMEOUT_SECONDS:.0f} s while reading a changelog; check the brokers")
+        for message in (first, *consumer.consume(BATCH_RECORDS, 0)):
+            error = message.error()
+            if error is None:
+                yield message
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ended.add(message.partition())
+            elif not error.retriable() and error.code() != KafkaError._TRANSPORT:
+                raise KafkaException(error)
+
+
+def _run_end(message: Message) -> int:
+    """Return the last offset of the run that wrote a record; one without the header counts as the oldest."""
+    for name, value in message.headers() or ():
+        if name == RUN_HEADER:
+            return int(value)
+    return -1
+
+
