@@ -54,7 +54,9 @@ def fold_with_core(
     """Fold the records as a lane would, with a run of `commit_every` records and rows in memory."""
     store = MemoryStore()
     rows = WorkingSet(store, hot_rows=4)
-    identity = Identity(topic_id=topic_id, partition=partition, partitions=partitions, trust_create_time=trust_create_time)
+    identity = Identity(
+        topic_id=topic_id, partition=partition, partitions=partitions, trust_create_time=trust_create_time
+    )
     fold = Fold(identity, rows, Deadlines())
     outcome = CoreOutcome()
     waiting = 0

@@ -59,9 +59,12 @@ CLOSINGS_A_SLICE: Final = 1500
 class Appended(Protocol):
     """Where a batch of records has been written, and when by the broker's clock."""
 
-    first_offset: int
-    last_offset: int
-    appended_at_ms: int
+    @property
+    def first_offset(self) -> int: ...
+    @property
+    def last_offset(self) -> int: ...
+    @property
+    def appended_at_ms(self) -> int: ...
 
 
 class Outlet(Protocol):
@@ -180,7 +183,7 @@ class Lane:
                 self.fold.apply(record)
             except LaneFailure:
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # judged here: struck once, set aside the second time
                 if not struck:
                     await self._strike(record, error)
                 await self._set_aside(record, error)

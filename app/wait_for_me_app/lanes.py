@@ -78,8 +78,13 @@ class Lanes:
             await self._take_over_one(partition, ends[partition], check)
         await asyncio.to_thread(self._follow, standby)
         self.taken_over_in_seconds = time.monotonic() - started
-        positions = {partition: check.position(partition, self.by_partition[partition].watermark) for partition in active}
-        log.info("lanes_taken_over", extra={"active": list(active), "standby": list(standby), "seconds": round(self.taken_over_in_seconds, 3)})
+        positions = {
+            partition: check.position(partition, self.by_partition[partition].watermark) for partition in active
+        }
+        log.info(
+            "lanes_taken_over",
+            extra={"active": list(active), "standby": list(standby), "seconds": round(self.taken_over_in_seconds, 3)},
+        )
         return positions
 
     def on_ready(self) -> None:
@@ -130,7 +135,7 @@ class Lanes:
         bounds = self._changelog.bounds(partitions)
         for partition in partitions:
             store, found = self._stores[partition], bounds[partition]
-            if not found.first - 1 <= store.changelog_offset < found.end and store.changelog_offset >= 0:
+            if store.changelog_offset >= 0 and not found.first - 1 <= store.changelog_offset < found.end:
                 log.warning("store_wiped", extra={"partition": partition, "reason": "it does not fit its changelog"})
                 self.by_partition.pop(partition, None)
                 store.wipe()
@@ -146,7 +151,9 @@ class Lanes:
         if partition not in self._stores:
             directory = self.settings.data_directory / "rows" / self.settings.topics.changelog / str(partition)
             oldest_ms = time.time_ns() // 1_000_000 - STORE_MAX_AGE_MS
-            self._stores[partition] = open_store(directory, topic_id=self._commands_log.changelog_id(), oldest_ms=oldest_ms)
+            self._stores[partition] = open_store(
+                directory, topic_id=self._commands_log.changelog_id(), oldest_ms=oldest_ms
+            )
 
     # -- work
 
@@ -165,7 +172,7 @@ class Lanes:
         lanes = dict(self.by_partition)
         bounds = await asyncio.to_thread(self._changelog.bounds, list(lanes))
         for partition, lane in lanes.items():
-            if self.is_ready and self.by_partition.get(partition) is lane and bounds[partition].end > lane.changelog_end:
+            if self.by_partition.get(partition) is lane and bounds[partition].end > lane.changelog_end:
                 await lane.heal(bounds[partition].end, self._read_keys)
 
     async def check_commands_log(self) -> None:

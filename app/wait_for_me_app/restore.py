@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from wait_for_me_app.crash_points import crash_point
 from wait_for_me_app.lane import RUN_HEADER
@@ -92,15 +92,12 @@ class Changelog:
 
     def read_keys(self, partition: int, start: int) -> tuple[Sequence[bytes], int]:
         """Return the row keys from `start` to the end of a partition, and that end."""
-        found: list[bytes] = []
         consumer = Consumer(self._properties)
         try:
             end = self._bounds(consumer, partition).end
             consumer.assign([TopicPartition(self._topic, partition, start)])
-            for message in _messages_until_eof(consumer, 1):
-                if message.offset() < end and (key := message.key()) is not None:
-                    found.append(key)
-            return found, end
+            messages = _messages_until_eof(consumer, 1)
+            return [message.key() for message in messages if message.offset() < end and message.key() is not None], end
         finally:
             consumer.close()
 
@@ -119,7 +116,7 @@ class Changelog:
 
     def _position(self, partition: int, store: Store, bounds: Mapping[int, LogBounds]) -> TopicPartition:
         start = max(store.changelog_offset + 1, bounds[partition].first)
-        return TopicPartition(self._topic, partition, start if start else OFFSET_BEGINNING)
+        return TopicPartition(self._topic, partition, start or OFFSET_BEGINNING)
 
     def _bounds(self, consumer: Consumer, partition: int) -> LogBounds:
         first, end = consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=TIMEOUT_SECONDS)
@@ -139,7 +136,7 @@ class Applier:
         self._changes: list[Change] = []
         self._offset = store.changelog_offset
 
-    def take(self, message: Message) -> None:
+    def take(self, message: Any) -> None:
         """Add one changelog record."""
         key, value = message.key(), message.value()
         self._offset = message.offset()
@@ -193,7 +190,8 @@ class StandbyTail:
 
     def _follow(self, appliers: Mapping[int, Applier]) -> None:
         touched: set[int] = set()
-        for message in self._consumer.consume(BATCH_RECORDS, 0.1):
+        fetched: list[Any] = self._consumer.consume(BATCH_RECORDS, 0.1)
+        for message in fetched:
             if message.error() is None:
                 appliers[message.partition()].take(message)
                 touched.add(message.partition())
@@ -201,13 +199,15 @@ class StandbyTail:
             appliers[partition].flush()
 
 
-def _messages_until_eof(consumer: Consumer, partitions: int) -> Iterable[Message]:
+def _messages_until_eof(consumer: Consumer, partitions: int) -> Iterable[Any]:
     """Yield messages until each partition has come to its end once."""
     ended: set[int] = set()
     while len(ended) < partitions:
-        first = consumer.poll(TIMEOUT_SECONDS)
+        first: Any = consumer.poll(TIMEOUT_SECONDS)
         if first is None:
-            raise TimeoutError(f"no answer from Kafka for {TIMEOUT_SECONDS:.0f} s while reading a changelog; check the brokers")
+            raise TimeoutError(
+                f"no answer from Kafka for {TIMEOUT_SECONDS:.0f} s while reading a changelog; check the brokers"
+            )
         for message in (first, *consumer.consume(BATCH_RECORDS, 0)):
             error = message.error()
             if error is None:
@@ -218,11 +218,9 @@ def _messages_until_eof(consumer: Consumer, partitions: int) -> Iterable[Message
                 raise KafkaException(error)
 
 
-def _run_end(message: Message) -> int:
+def _run_end(message: Any) -> int:
     """Return the last offset of the run that wrote a record; one without the header counts as the oldest."""
     for name, value in message.headers() or ():
         if name == RUN_HEADER:
             return int(value)
     return -1
-
-

@@ -64,5 +64,3 @@ class Sweep:
             self.ticks_sent += 1
         finally:
             self._under_way.discard(partition)
-
-

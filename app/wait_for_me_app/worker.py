@@ -7,7 +7,9 @@ stops by ending its lanes first. The module reads the environment, because that 
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from wait_for_me_app import data_directory
@@ -37,7 +39,11 @@ class Worker:
         self.watchdog = Watchdog(limit_seconds=settings.session_timeout_ms / 2000)
         clock = BrokerClock()
         self.outlet = KafkaOutlet(
-            {"bootstrap_servers": settings.bootstrap_servers, "client_id": "wait-for-me-worker", **auth_settings(settings)},
+            {
+                "bootstrap_servers": settings.bootstrap_servers,
+                "client_id": "wait-for-me-worker",
+                **auth_settings(settings),
+            },
             before_send=self.watchdog.check,
             on_appended=clock.observe,
         )
@@ -97,7 +103,8 @@ def build(settings: Settings) -> Worker:
         partition = event.message.partition
         await lanes.fold(partition, event.value)
         event.ack()
-        app.consumer.run_is_done(partition)
+        consumer: Any = app.consumer  # a LaneConsumer
+        consumer.run_is_done(partition)
 
     @app.agent(commands, name="fold")
     async def fold_runs(runs: Any) -> None:
@@ -107,26 +114,31 @@ def build(settings: Settings) -> Worker:
             running.add(task)
             task.add_done_callback(running.discard)
 
-    @app.timer(interval=INTERVAL_SECONDS)
     async def sweep() -> None:
         """Let the logs know of deadlines that have passed."""
         if lanes.is_ready:
             await lanes.sweep.run_once()
 
-    @app.timer(interval=FOREIGN_WRITER_CHECK_SECONDS)
-    async def look_for_foreign_writers() -> None:
-        """Heal what a worker that came back from a pause has written into a changelog that is ours."""
-        await lanes.look_for_foreign_writers()
+    for seconds, job in (
+        (INTERVAL_SECONDS, sweep),
+        (FOREIGN_WRITER_CHECK_SECONDS, lanes.look_for_foreign_writers),
+        (COMMANDS_LOG_CHECK_SECONDS, lanes.check_commands_log),
+    ):
+        app.timer(interval=seconds)(_ending_on_failure(job, lanes))
+    return worker
 
-    @app.timer(interval=COMMANDS_LOG_CHECK_SECONDS)
-    async def check_commands_log() -> None:
-        """Stop rather than skip commands that retention has deleted."""
+
+def _ending_on_failure(job: Callable[[], Awaitable[object]], lanes: Lanes) -> Callable[[], Awaitable[None]]:
+    """Wrap a periodic job: what it raises ends the process on purpose, with a code, instead of by Faust's crash."""
+
+    @functools.wraps(job)
+    async def run() -> None:
         try:
-            await lanes.check_commands_log()
-        except Exception as error:
+            await job()
+        except Exception as error:  # noqa: BLE001  # whatever it is, going on without the job would be silence
             lanes.fail(error)
 
-    return worker
+    return run
 
 
 def _settings() -> Settings:

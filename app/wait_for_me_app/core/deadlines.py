@@ -31,6 +31,7 @@ class Deadlines:
         heapify(self._heap)
         # Times of the further entries of keys that have had more than one: sliding back and forth must not pile up equal ones.
         self._extra: dict[bytes, set[int]] = {}
+        self.earliest_ms = NEVER_MS
         self._note_earliest()
 
     def __len__(self) -> int:
@@ -39,8 +40,7 @@ class Deadlines:
     def watch(self, group_key: bytes, due_ms: int) -> None:
         """Add the only entry of a key that has none."""
         heappush(self._heap, entry(due_ms, group_key))
-        if due_ms < self.earliest_ms:
-            self.earliest_ms = due_ms
+        self.earliest_ms = min(self.earliest_ms, due_ms)
 
     def watch_earlier(self, group_key: bytes, due_ms: int) -> None:
         """Add an entry for a key that already has one, perhaps too late a one."""
@@ -56,17 +56,17 @@ class Deadlines:
         else:
             self.watch(group_key, due_ms)
 
-    def pop_due(self, stream_time_ms: int) -> bytes | None:
-        """Return the key of the earliest entry at or before `stream_time_ms`, or None."""
-        if self.earliest_ms > stream_time_ms:
+    def pop_due(self, stream_time_ms: int) -> tuple[bytes, int] | None:
+        """Return the key and the time of the earliest entry at or before `stream_time_ms`, or None."""
+        due_ms = self.earliest_ms
+        if due_ms > stream_time_ms:
             return None
-        first = heappop(self._heap)
+        group_key = heappop(self._heap)[8:]
         self._note_earliest()
-        group_key = first[8:]
         extra = self._extra.get(group_key)
         if extra is not None:
-            extra.discard(int.from_bytes(first[:8], "big"))
-        return group_key
+            extra.discard(due_ms)
+        return group_key, due_ms
 
     def forget(self, group_key: bytes) -> None:
         """Drop what is kept beside the heap for a key whose row is gone; entries that are left come up and find no row."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -50,8 +51,15 @@ _encode = msgspec.json.Encoder().encode
 
 
 def fire_id_for(topic_id: uuid.UUID, partition: int, opened_offset: int) -> str:
-    """Name a round by the add that opened it (RFC 9562, version 5): equal in every copy, and never used again by a later round."""
-    return f"fire_{uuid.uuid5(topic_id, f'{partition}:{opened_offset}')}"
+    """Name a round by the add that opened it (RFC 9562, version 5): equal in every copy, and never used again by a later round.
+
+    The same as `uuid.uuid5(topic_id, f"{partition}:{opened_offset}")`, a third of the cost: it is needed for every fire.
+    """
+    digits = hashlib.sha1(topic_id.bytes + b"%d:%d" % (partition, opened_offset), usedforsecurity=False).hexdigest()
+    return f"fire_{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:32]}"
+
+
+_VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def encode_fire(
@@ -106,11 +114,8 @@ def _fitting(arrived: list[_ArrivedValue]) -> list[_ArrivedValue]:
     return arrived
 
 
+@functools.lru_cache(maxsize=8192)  # records of one batch share their append time, so most times come again
 def rfc3339(at_ms: int) -> str:
     """Write milliseconds since the epoch as UTC with exactly three fraction digits."""
-    return f"{_whole_second(at_ms // 1000)}.{at_ms % 1000:03d}Z"
-
-
-@functools.lru_cache(maxsize=4096)
-def _whole_second(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    second = datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{second}.{at_ms % 1000:03d}Z"

@@ -29,7 +29,7 @@ from typing import Final, Protocol
 import msgspec
 
 from wait_for_me.codec import decode_command
-from wait_for_me.commands import Add, Remove
+from wait_for_me.commands import Add, Remove, Tick
 from wait_for_me.errors import InvalidCommand
 from wait_for_me.partitioner import partition_for
 from wait_for_me_app.core.deadlines import Deadlines
@@ -160,32 +160,33 @@ class Fold:
 
     def apply(self, record: Record) -> None:
         """Apply the record's command; `advance` has been called until nothing more was due."""
-        if record.headers and self._is_known_copy(record):
-            return
         try:
             command = decode_command(record.key, record.value, record.headers)
         except InvalidCommand as error:
             self.effects.rejected.append(Rejected(record, error))
             return
-        if isinstance(command, Add):
-            self._add(record, command)
-        elif isinstance(command, Remove):
-            self._remove(record, command)
-        else:
+        if isinstance(command, Tick):
             self.counts.ticks += 1
+        elif record.headers and self._is_known_copy(record):
+            self.counts.duplicates += 1
+        elif isinstance(command, Add):
+            self._add(record, command)
+        else:
+            self._remove(record, command)
 
     # -- step 1: timeouts and freed rows
 
     def _close_due(self, offset: int, close_at_most: int) -> int:
         closed = 0
         while closed < close_at_most:
-            group_key = self.deadlines.pop_due(self.stream_time_ms)
-            if group_key is None:
+            due = self.deadlines.pop_due(self.stream_time_ms)
+            if due is None:
                 break
+            group_key, noted_ms = due
             row = self.rows.get(group_key)
             if row is None:
                 self.deadlines.forget(group_key)
-            elif row.due_ms > self.stream_time_ms:
+            elif row.due_ms > noted_ms:  # it has slid: others may be due before it
                 self.deadlines.watch_again(group_key, row.due_ms)
             elif isinstance(row, ClosedRound):
                 self.deadlines.forget(group_key)
@@ -389,7 +390,6 @@ class Fold:
         if partition >= self.identity.partitions:
             return False
         if self.rerouted_from.get(partition, -1) >= offset:
-            self.counts.duplicates += 1
             return True
         self.rerouted_from[partition] = offset
         return False

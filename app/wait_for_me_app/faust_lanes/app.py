@@ -20,14 +20,14 @@ STORES.aliases["lanes"] = "wait_for_me_app.faust_lanes.table:LaneRowsStore"
 NEVER_SECONDS = 10.0 * 365 * 86_400
 
 
-class RunSchema(faust.Schema):
+class RunSchema(faust.Schema[Any, Any]):
     """Hands a run to the agent as it is: `value` is a list of fetched records."""
 
     def compile(self, app: Any, **_options: Any) -> Any:
         """Return the decoder that Faust calls for each message."""
         create_event = app.create_event
 
-        async def decode(message: Any, *, propagate: bool = False) -> Any:
+        async def decode(message: Any, **_propagate: bool) -> Any:
             return create_event(None, message.value, None, message)
 
         return decode
@@ -46,7 +46,7 @@ class LaneApp(faust.App):
         if self.before_lanes is not None:
             try:
                 await self.before_lanes()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is, the process must end with its remedy
                 self.lanes.fail(error)
 
     async def on_stop(self) -> None:

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, TopicPartition
 
 from wait_for_me_app.faust_lanes.intake import FetchedRecord
 
@@ -94,7 +94,7 @@ class FetchThread:
                 first = self._consumer.poll(POLL_SECONDS)
                 if first is not None:
                     self._deliver([first, *self._consumer.consume(BATCH_RECORDS, 0)])
-        except BaseException as error:  # whatever it is, the worker must not live on without its fetch
+        except BaseException as error:  # noqa: BLE001  # whatever it is, the worker must not live on without its fetch
             self._loop.call_soon_threadsafe(self._on_failure, error)
         finally:
             self._consumer.close()
@@ -102,7 +102,9 @@ class FetchThread:
     def _follow_orders(self) -> None:
         epoch, positions = self._wanted
         if epoch != self._epoch:
-            self._consumer.assign([TopicPartition(self._topic, partition, offset) for partition, offset in positions.items()])
+            self._consumer.assign(
+                [TopicPartition(self._topic, partition, offset) for partition, offset in positions.items()]
+            )
             self._epoch, self._paused = epoch, frozenset()
         if self._full != self._paused:
             full = self._full & positions.keys()
@@ -110,7 +112,7 @@ class FetchThread:
             self._consumer.resume([TopicPartition(self._topic, partition) for partition in self._paused - full])
             self._paused = full
 
-    def _deliver(self, messages: Sequence[Message]) -> None:
+    def _deliver(self, messages: Sequence[Any]) -> None:
         fetched: Fetched = {}
         for message in messages:
             if (error := message.error()) is not None:
@@ -136,7 +138,7 @@ class FetchThread:
         if fetched:
             self._loop.call_soon_threadsafe(self._on_fetched, self._epoch, fetched)
 
-    def _meet(self, error: KafkaError, message: Message) -> None:
+    def _meet(self, error: KafkaError, message: Any) -> None:
         """Most errors pass by themselves, since librdkafka goes on trying; a lost position does not."""
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise PositionLost(f"partition {message.partition()}: {error.str()}")
@@ -146,5 +148,10 @@ class FetchThread:
 
 
 _HOPELESS: Final = frozenset(
-    {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError._AUTHENTICATION, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION}
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError._AUTHENTICATION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_PARTITION,
+    }
 )

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import aiokafka
+import aiokafka  # type: ignore[import-untyped]
 import msgspec
 
 from wait_for_me_app.lane import Message
@@ -81,7 +81,9 @@ class KafkaOutlet:
         if any(metadata.offset < 0 for metadata in written):
             raise NotAppended(f"{topic} {partition}: the broker confirmed a batch without saying where it is")
         self._on_appended(written[-1].timestamp or 0, time.monotonic() * 1000)
-        return Appended(written[0].offset, written[-1].offset + batches[-1].record_count() - 1, written[-1].timestamp or 0)
+        return Appended(
+            written[0].offset, written[-1].offset + batches[-1].record_count() - 1, written[-1].timestamp or 0
+        )
 
 
 def _batches(create: Callable[[], Any], units: Sequence[Sequence[Message]]) -> list[Any]:

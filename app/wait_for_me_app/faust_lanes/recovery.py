@@ -28,7 +28,7 @@ class LaneRecovery(Recovery):
     @Service.task
     async def _restart_recovery(self) -> None:
         while not self.should_stop:
-            if await self.wait_for_stopped(self.signal_recovery_start):
+            if await self.wait_for_stopped(self.signal_recovery_start):  # type: ignore[arg-type]  # as upstream, recovery.py:354
                 break
             self.signal_recovery_start.clear()
             try:
@@ -39,7 +39,7 @@ class LaneRecovery(Recovery):
                 break
 
     async def _take_over(self, generation_id: int) -> None:
-        app = self.app
+        app: Any = self.app  # a LaneApp
         lanes = app.lanes
         self._set_recovery_started()
         try:

@@ -17,7 +17,7 @@ from wait_for_me_app.storage import keys
 class LaneRowsStore(SerializedStore[Any, Any]):
     """A read-only view on the stores of this worker's lanes."""
 
-    def persisted_offset(self, tp: TP) -> int | None:
+    def persisted_offset(self, tp: TP) -> int | None:  # noqa: ARG002
         """Return nothing: where a restore begins is between the lane and its store."""
         return None
 
@@ -45,10 +45,10 @@ class LaneRowsStore(SerializedStore[Any, Any]):
     def _size(self) -> int:
         return sum(1 for _ in self._iteritems())
 
-    def _set(self, key: bytes, value: bytes | None) -> NoReturn:
+    def _set(self, key: bytes, value: bytes | None) -> NoReturn:  # noqa: ARG002
         _refuse()
 
-    def _del(self, key: bytes) -> NoReturn:
+    def _del(self, key: bytes) -> NoReturn:  # noqa: ARG002
         _refuse()
 
     def _clear(self) -> NoReturn:
@@ -67,7 +67,8 @@ class LaneRowsStore(SerializedStore[Any, Any]):
         _refuse()
 
     def _stores(self) -> list[Any]:
-        return [lane.store for lane in self.app.lanes.by_partition.values()]
+        app: Any = self.app  # a LaneApp
+        return [lane.store for lane in app.lanes.by_partition.values()]
 
 
 def _refuse() -> NoReturn:

@@ -1,11 +1,11 @@
 """A Faust transport that delivers one message per run: all waiting records of one partition at once.
 
-    Consumer._drain_messages       faust/transport/consumer.py:1176   one message a record, four tasks each; drops fetched records
-                                                                      when the live set of active partitions becomes empty
-    Consumer._new_offset           faust/transport/consumer.py:1097   fills gaps in the offsets with acknowledgements that nobody gave
-    Consumer.perform_seek          faust/transport/consumer.py:567    goes to the committed offset; a lane goes on at its watermark
-    Consumer.verify_event_path     faust/transport/drivers/aiokafka.py reports partitions as stuck by counting messages
-    Thread._create_worker_consumer faust/transport/drivers/aiokafka.py:575  fetches; here it is a member of the group and nothing more
+Consumer._drain_messages       faust/transport/consumer.py:1176   one message a record, four tasks each; drops fetched records
+                                                                  when the live set of active partitions becomes empty
+Consumer._new_offset           faust/transport/consumer.py:1097   fills gaps in the offsets with acknowledgements that nobody gave
+Consumer.perform_seek          faust/transport/consumer.py:567    goes to the committed offset; a lane goes on at its watermark
+Consumer.verify_event_path     faust/transport/drivers/aiokafka.py reports partitions as stuck by counting messages
+Thread._create_worker_consumer faust/transport/drivers/aiokafka.py:575  fetches; here it is a member of the group and nothing more
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import aiokafka
+import aiokafka  # type: ignore[import-untyped]
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP, ConsumerMessage
 
@@ -135,6 +135,7 @@ class LaneConsumer(driver.Consumer):
         if not run:
             return
         last = run[-1]
+        value: Any = run
         message = ConsumerMessage(
             self.commands_topic,
             partition,
@@ -143,16 +144,19 @@ class LaneConsumer(driver.Consumer):
             last.timestamp_type,
             None,
             None,
-            run,
+            value,
             None,
             0,
             0,
             TP(self.commands_topic, partition),
             generation_id=self.app.consumer_generation_id,
         )
-        task = self.loop.create_task(self.callback(message))
+        task = self.loop.create_task(self._deliver(message))
         self._rings.add(task)
         task.add_done_callback(self._rings.discard)
+
+    async def _deliver(self, message: ConsumerMessage) -> None:
+        await self.callback(message)
 
     def _fetch_thread(self) -> FetchThread:
         if self._fetch is None:
@@ -167,7 +171,8 @@ class LaneConsumer(driver.Consumer):
         return self._fetch
 
     def _on_fetch_failure(self, error: BaseException) -> None:
-        self.app.lanes.fail(error)
+        app: Any = self.app  # a LaneApp
+        app.lanes.fail(error)
 
 
 class LaneTransport(driver.Transport):

@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import rocksdict
 
@@ -44,7 +44,7 @@ class RocksStore:
         self._topic_bytes = topic_id.bytes if topic_id else _NO_TOPIC
         self._now_ms = now_ms
         self._path = path
-        self._db = rocksdict.Rdict(str(path), _options())
+        self._db: Any = rocksdict.Rdict(str(path), _options())  # its types are those of its pickling mode
         self.changelog_offset, self.written_at_ms, self.stored_topic = self._read_meta()
 
     def get(self, row_key: bytes) -> bytes | None:
@@ -69,7 +69,7 @@ class RocksStore:
         self.changelog_offset = changelog_offset
 
     def keys_from(self, start: bytes, at_most: int) -> Iterator[bytes]:
-        yield from islice(self._db.keys(from_key=start), at_most)  # type: ignore[arg-type]  # raw mode: keys are bytes
+        yield from islice(self._db.keys(from_key=start), at_most)
 
     def items(self, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
         for row_key, value in self._db.items(from_key=kind):
@@ -96,7 +96,11 @@ class RocksStore:
 
 
 def open_store(
-    path: Path, *, topic_id: uuid.UUID | None, oldest_ms: int, now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    path: Path,
+    *,
+    topic_id: uuid.UUID | None,
+    oldest_ms: int,
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
 ) -> RocksStore:
     """Open a partition's store, empty if what is on disk is corrupt, older than `oldest_ms`, or another topic's.
 

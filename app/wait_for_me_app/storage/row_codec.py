@@ -43,7 +43,8 @@ def decode_round(row_key: bytes, value: bytes) -> Round:
     """Return a group's row, or raise `DamagedRow`."""
     _check_format(row_key, value)
     try:
-        return _decode_round(memoryview(value)[_BODY:])
+        row: Round = _decode_round(memoryview(value)[_BODY:])
+        return row
     except msgspec.MsgspecError as error:
         raise DamagedRow(row_key, value, str(error)) from error
 
@@ -87,4 +88,6 @@ def decode_strike(row_key: bytes, value: bytes) -> Strike:
 
 def _check_format(row_key: bytes, value: bytes) -> None:
     if value[:1] != FORMAT:
-        raise DamagedRow(row_key, value, f"its format is {value[:1].hex() or 'missing'}, this release reads {FORMAT.hex()}")
+        raise DamagedRow(
+            row_key, value, f"its format is {value[:1].hex() or 'missing'}, this release reads {FORMAT.hex()}"
+        )

@@ -41,7 +41,7 @@ class WorkingSet:
         row = self._young.get(group_key)
         if row is not None:
             return row
-        row = self._old.get(group_key)
+        row = self._old.get(group_key) or self._changed.get(group_key)
         if row is None:
             if group_key in self._absent:
                 return None
@@ -89,7 +89,9 @@ class WorkingSet:
 
     def prefetch(self, group_keys: Iterable[bytes]) -> None:
         """Read the rows of a run's groups at once; those that do not exist are remembered until the run is settled."""
-        missing = [key for key in group_keys if key not in self._young and key not in self._old]
+        missing = [
+            key for key in group_keys if key not in self._young and key not in self._old and key not in self._changed
+        ]
         if not missing:
             return
         row_keys = [keys.group_row_key(key) for key in missing]

@@ -1,0 +1,334 @@
+"""Reads one command from a record by itself: strict JSON, the caps, CloudEvents, and the place of a key.
+
+Danger: the standard library is lenient where the rules are strict (NaN, lone surrogates, any depth, integers that it
+refuses to read for their length), and it forgets how a value was written, while params must travel as they were
+written. Both are made good here, by hand, and nothing is shared with the codec that the worker uses.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from typing import Any, Protocol
+
+MAX_VALUE_BYTES, MAX_PARAMS_BYTES, MAX_DEPTH, MAX_SECONDS = 262144, 65536, 32, 30 * 86400
+_CLOUD_TYPES = {f"waitforme.{kind}.v1": kind for kind in ("add", "remove", "tick")}
+_ADD_NEEDS = (
+    "participant_key",
+    "group_key",
+    "number_of_participants_in_group",
+    "execute_after_waiting",
+    "wait_time_in_seconds",
+)
+_SPACE = re.compile(r"[ \t\n\r]*")
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
+Members = dict[str, tuple[Any, str]]  # name -> (value, the text it was written as)
+Settings = tuple[int, str, bytes, int, "int | None", int]  # N, callback, params, then ms: wait, max_wait, linger
+
+
+class Record(Protocol):
+    """One record of the commands topic, as any Kafka client can give it."""
+
+    offset: int
+    timestamp_ms: int
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+@dataclass(kw_only=True)
+class Command:
+    """One command that may be obeyed; a tick has neither key nor settings, a remove no settings."""
+
+    kind: str
+    group_key: str = ""
+    participant_key: str = ""
+    event_id: str | None = None
+    settings: Settings = (0, "", b"", 0, None, 0)
+
+
+class Refused(Exception):
+    """The record cannot be obeyed, for the reason that `code` names."""
+
+    def __init__(self, code: str, stage: str) -> None:
+        super().__init__(code)
+        self.code, self.stage = code, stage
+
+
+def read_command(record: Record, headers: dict[str, bytes]) -> Command:
+    """Read and check one command; the first fault found is the one that is named."""
+    kind, ids, written = _unwrapped(record.value, headers)
+    command = Command(kind=kind)
+    if kind == "tick":
+        return command
+    values = {name: value for name, (value, _) in written.items() if value is not None}
+    if any(name not in values for name in (_ADD_NEEDS if kind == "add" else ("group_key",))):
+        raise Refused("missing_field", "validate")
+    if kind == "add":
+        command.participant_key = _name(values["participant_key"], 256)
+    command.group_key = _name(values["group_key"], 256)
+    if kind == "add":
+        command.settings = _settings(values, written)
+    command.event_id = _event_id([values.get("event_id"), *ids])
+    if kind == "remove":
+        _text(values.get("reason", ""), 1024)
+    if not record.key:
+        raise Refused("null_key", "validate")
+    if record.key != command.group_key.encode():
+        raise Refused("key_mismatch", "validate")
+    return command
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Give the partition that Java's producer picks for a key: murmur2, sign bit cleared, modulo."""
+    m, mask = 0x5BD1E995, 0xFFFFFFFF
+    h = 0x9747B28C ^ len(key)
+    whole = len(key) & ~3
+    for at in range(0, whole, 4):
+        k = int.from_bytes(key[at : at + 4], "little") * m & mask
+        h = (h * m & mask) ^ ((k ^ k >> 24) * m & mask)
+    if rest := key[whole:]:
+        h = (h ^ int.from_bytes(rest, "little")) * m & mask
+    h = (h ^ h >> 13) * m & mask
+    return ((h ^ h >> 15) & 0x7FFFFFFF) % partitions
+
+
+def _unwrapped(value: bytes | None, headers: dict[str, bytes]) -> tuple[str, list[Any], Members]:
+    """Give kind, the event_ids from outside the command object (best first), and that object's members."""
+    if value is None:
+        raise Refused("null_value", "decode")
+    if len(value) > MAX_VALUE_BYTES:
+        raise Refused("too_large", "decode")
+    media_type = _media_type(headers)
+    resent_id = headers.get("wfm_event_id")
+    if media_type == b"application/cloudevents+json":
+        kind, event_id, members = _structured(_object(value, MAX_DEPTH + 2))
+        return kind, [event_id, resent_id], members
+    if media_type.startswith(b"application/cloudevents"):
+        raise Refused("bad_cloudevent", "validate")
+    if "ce_specversion" in headers:
+        about = {"specversion": _attribute(headers, "ce_specversion"), "type": _attribute(headers, "ce_type")}
+        kind, event_id = _cloud_kind(about), _attribute(headers, "ce_id")
+        members = _object(value, MAX_DEPTH + 1)
+        return _agreed(kind, members), [event_id, resent_id], members
+    members = _object(value, MAX_DEPTH + 1)
+    return _plain_kind(members), [resent_id], members
+
+
+def _media_type(headers: dict[str, bytes]) -> bytes:
+    found = [value for name, value in headers.items() if name.lower() == "content-type"]
+    return found[-1].split(b";")[0].strip().lower() if found else b""
+
+
+def _structured(envelope: Members) -> tuple[str, Any, Members]:
+    event = {name: value for name, (value, _) in envelope.items()}
+    if "data" not in event:
+        raise Refused("bad_cloudevent", "validate")
+    kind, event_id = _cloud_kind(event), event.get("id")
+    if not isinstance(event["data"], dict):
+        raise Refused("not_an_object", "decode")
+    if not isinstance(event_id, str | None):
+        raise Refused("bad_cloudevent", "validate")
+    members, _ = _members(envelope["data"][1], 0)
+    return _agreed(kind, members), event_id, members
+
+
+def _attribute(headers: dict[str, bytes], name: str) -> str | None:
+    try:
+        return headers[name].decode() if name in headers else None
+    except UnicodeDecodeError:
+        raise Refused("bad_cloudevent", "validate") from None
+
+
+def _cloud_kind(about: dict[str, Any]) -> str:
+    if about.get("specversion") != "1.0" or not isinstance(about.get("type"), str):
+        raise Refused("bad_cloudevent", "validate")
+    if about["type"] not in _CLOUD_TYPES:
+        raise Refused("unknown_type", "validate")
+    return _CLOUD_TYPES[about["type"]]
+
+
+def _agreed(kind: str, members: Members) -> str:
+    """Give the kind that the CloudEvent names, if the command itself names none or the same."""
+    if members.get("type", (None, ""))[0] not in (None, kind):
+        raise Refused("bad_cloudevent", "validate")
+    return kind
+
+
+def _plain_kind(members: Members) -> str:
+    kind = members.get("type", (None, ""))[0]
+    if kind is None:
+        raise Refused("missing_field", "validate")
+    if not isinstance(kind, str):
+        raise Refused("wrong_type", "validate")
+    if kind not in _CLOUD_TYPES.values():
+        raise Refused("unknown_type", "validate")
+    return kind
+
+
+def _event_id(candidates: list[Any]) -> str | None:
+    for candidate in candidates:
+        if candidate is not None:
+            try:
+                return _name(candidate.decode() if isinstance(candidate, bytes) else candidate, 128)
+            except UnicodeDecodeError:
+                raise Refused("not_utf8", "decode") from None
+    return None
+
+
+def _settings(values: dict[str, Any], written: Members) -> Settings:
+    expected = values["number_of_participants_in_group"]
+    if (not isinstance(expected, int) and expected not in (math.inf, -math.inf)) or isinstance(expected, bool):
+        raise Refused("wrong_type", "validate")
+    if not 1 <= expected <= 100_000:
+        raise Refused("out_of_range", "validate")
+    callback = _text(values["execute_after_waiting"], MAX_VALUE_BYTES)
+    if not callback:
+        raise Refused("empty", "validate")
+    if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,128}", callback):
+        raise Refused("bad_callback_name", "validate")
+    wait_ms = _milliseconds(values["wait_time_in_seconds"], zero=False)
+    params = _params(values, written)
+    max_wait, linger = values.get("max_wait_in_seconds"), values.get("linger_in_seconds")
+    max_wait_ms = None if max_wait is None else _milliseconds(max_wait, zero=False)
+    linger_ms = wait_ms if linger is None else _milliseconds(linger, zero=True)
+    return expected, callback, params, wait_ms, max_wait_ms, linger_ms
+
+
+def _params(values: dict[str, Any], written: Members) -> bytes:
+    if "execute_after_waiting_params" not in values:
+        return b"[]"
+    value, text = written["execute_after_waiting_params"]
+    if len(text.encode()) > MAX_PARAMS_BYTES:
+        raise Refused("too_large", "decode")
+    if _depth(text) > MAX_DEPTH:
+        raise Refused("too_deep", "decode")
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:  # an infinity: a number that no reader of the fire could hold
+        raise Refused("out_of_range", "validate") from None
+    return text.encode()
+
+
+def _milliseconds(seconds: Any, *, zero: bool) -> int:
+    """Round up to whole milliseconds; a float counts as the shortest decimal that names it, so 1.1 is 1100."""
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        raise Refused("wrong_type", "validate")
+    if not 0 <= seconds <= MAX_SECONDS or (seconds == 0 and not zero):
+        raise Refused("out_of_range", "validate")
+    if isinstance(seconds, int):
+        return seconds * 1000
+    return int((Decimal(repr(seconds)) * 1000).to_integral_value(ROUND_CEILING))
+
+
+def _name(value: Any, cap: int) -> str:
+    name = _text(value, cap)
+    if not name:
+        raise Refused("empty", "validate")
+    if re.search(r"[\x00-\x1f\x7f-\x9f]", name):  # exactly Unicode's category Cc
+        raise Refused("control_character", "validate")
+    return name
+
+
+def _text(value: Any, cap: int) -> str:
+    if not isinstance(value, str):
+        raise Refused("wrong_type", "validate")
+    if len(value.encode()) > cap:
+        raise Refused("too_long", "validate")
+    return value
+
+
+def _object(value: bytes, max_depth: int) -> Members:
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        raise Refused("not_utf8", "decode") from None
+    if _depth(text) > max_depth:
+        raise Refused("too_deep", "decode")
+    try:
+        return _only_object(text)
+    except ValueError:
+        raise Refused("not_json", "decode") from None
+
+
+def _only_object(text: str) -> Members:
+    start = _past_space(text, 0)
+    if text[start : start + 1] == "{":
+        members, end = _members(text, start)
+    else:
+        members, (_, end) = {}, _read(text, start)
+    if _past_space(text, end) != len(text):
+        raise ValueError("more text after the value")
+    if _has_lone_surrogate(text):
+        raise Refused("not_utf8", "decode")
+    if text[start] != "{":
+        raise Refused("not_an_object", "decode")
+    return members
+
+
+def _members(text: str, at: int) -> tuple[Members, int]:
+    """Give the members of the object that begins at `at`, the last of a name winning, and where it ends."""
+    members: Members = {}
+    at = _past_space(text, at + 1)
+    if text[at : at + 1] == "}":
+        return members, at + 1
+    while True:
+        name, at = _read(text, at)
+        at = _past_space(text, at)
+        if not isinstance(name, str) or text[at : at + 1] != ":":
+            raise ValueError("a name and a colon belong here")
+        start = _past_space(text, at + 1)
+        value, end = _read(text, start)
+        members[name] = value, text[start:end]
+        at = _past_space(text, end)
+        if text[at : at + 1] == "}":
+            return members, at + 1
+        if text[at : at + 1] != ",":
+            raise ValueError("a comma or the end belongs here")
+        at = _past_space(text, at + 1)
+
+
+def _past_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _integer(digits: str) -> float:
+    # Beyond 4,300 digits Python refuses (a setting of the process!): too big for a reader, as a float beyond 1e308 is.
+    # Where an integer counts, 40 digits are out of range as surely as 4,000.
+    return int(digits[:40]) if len(digits.lstrip("-")) <= 4300 else math.inf
+
+
+_read = json.JSONDecoder(parse_constant=_no_constant, parse_int=_integer).raw_decode
+
+
+def _has_lone_surrogate(text: str) -> bool:
+    high_end = -1  # where an escaped first half ended, while its second half is still missing
+    for escape in _ESCAPE.finditer(text) if "\\u" in text else ():
+        code = int(escape[1], 16) if escape[1] else 0
+        low = 0xDC00 <= code <= 0xDFFF
+        paired = low and escape.start() == high_end
+        if low != paired or (high_end >= 0) != paired:
+            return True
+        high_end = escape.end() if 0xD800 <= code <= 0xDBFF else -1
+    return high_end >= 0
+
+
+def _depth(text: str) -> int:
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return 0  # not worth counting: it cannot be too deep
+    depth = deepest = 0
+    for bracket in re.findall(r"[][{}]", _STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest

@@ -1,0 +1,363 @@
+"""The command line. Data goes to stdout, everything else to stderr; a flag wins over its environment variable.
+
+Rule: nothing heavy is imported until a command needs it, so `--help` and `add` answer at once. Exit codes are in
+`exit_codes.py`; an error is a line that ends with what to do, never a traceback.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wait_for_me.errors import ConfigurationError, InvalidCommand, NotReady, WaitForMeError, WaitTimeout
+from wait_for_me_app.exit_codes import ExitCode
+from wait_for_me_app.settings import LOG_FORMATS, LOG_LEVELS, Settings
+
+if TYPE_CHECKING:
+    from wait_for_me import Receipt, WaitForMe
+    from wait_for_me_app.topics import Problem, WantedTopic
+
+_EXIT_CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
+    (ConfigurationError, ExitCode.BAD_CONFIGURATION),
+    (InvalidCommand, ExitCode.USAGE),
+    (NotReady, ExitCode.BROKER_OUT_OF_REACH),
+    (WaitTimeout, ExitCode.WAITED_TOO_LONG),
+)
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    try:
+        result = cli.main(arguments, prog_name="wait-for-me", standalone_mode=False, color=_color())
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _INTERRUPTED
+    except WaitForMeError as error:
+        click.echo(f"wait-for-me: {error}", err=True)
+        return int(next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), ExitCode.FAILED))
+    return int(result or 0)
+
+
+def _color() -> bool | None:
+    """Never in colour when the user or the terminal says so; otherwise click looks whether this is a terminal."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
+
+
+def _print_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from wait_for_me_app import version
+
+        click.echo(f"wait-for-me {version()}")
+        context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version.")
+def cli() -> None:
+    """Wait until all have finished, or nobody has been heard of for a while; then do one thing, once. On Kafka."""
+
+
+# --- settings as flags -----------------------------------------------------------------------------------------------
+
+_FLAGS: MappingProxyType[str, Callable[[Any], Any]] = MappingProxyType(
+    {
+        "bootstrap_servers": click.option(
+            "-b", "--bootstrap-servers", metavar="HOST:PORT,...", help="Kafka. [WAIT_FOR_ME_BOOTSTRAP_SERVERS]"
+        ),
+        "prefix": click.option("--prefix", help="Start of all topics and group ids. [WAIT_FOR_ME_PREFIX]"),
+        "partitions": click.option(
+            "--partitions", type=int, help="Partitions of each topic, for ever. [WAIT_FOR_ME_PARTITIONS]"
+        ),
+        "replication_factor": click.option(
+            "--replication-factor", type=int, help="Copies of each partition. [WAIT_FOR_ME_REPLICATION_FACTOR]"
+        ),
+        "unsafe": click.option(
+            "--unsafe", is_flag=True, default=None, help="Let one copy do; for development. [WAIT_FOR_ME_UNSAFE]"
+        ),
+        "worker_id": click.option("--id", "worker_id", help="Name of this worker. [WAIT_FOR_ME_WORKER_ID]"),
+        "data_dir": click.option(
+            "--data-dir",
+            type=click.Path(file_okay=False, path_type=Path),
+            help="Directory of this worker alone; ./wait-for-me-data/ID if not given. [WAIT_FOR_ME_DATA_DIR]",
+        ),
+        "standby_replicas": click.option(
+            "--standby-replicas", type=int, help="Other workers that follow each lane. [WAIT_FOR_ME_STANDBY_REPLICAS]"
+        ),
+        "session_timeout_ms": click.option(
+            "--session-timeout-ms",
+            type=int,
+            help="Silence after which another takes over. [WAIT_FOR_ME_SESSION_TIMEOUT_MS]",
+        ),
+        "callbacks": click.option(
+            "--callbacks",
+            metavar="MODULE",
+            multiple=True,
+            help="Module that registers callbacks; repeat it for more. [WAIT_FOR_ME_CALLBACKS]",
+        ),
+        "log_level": click.option("--log-level", type=click.Choice(LOG_LEVELS), help="[WAIT_FOR_ME_LOG_LEVEL]"),
+        "log_format": click.option("--log-format", type=click.Choice(LOG_FORMATS), help="[WAIT_FOR_ME_LOG_FORMAT]"),
+    }
+)
+_DEPLOYMENT = ("bootstrap_servers", "prefix")
+_CLUSTER = (*_DEPLOYMENT, "partitions", "replication_factor", "unsafe")
+_PROCESS = (*_CLUSTER, "session_timeout_ms", "log_level", "log_format")
+
+
+def _settings_from(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the flags with these names, and hand it the settings that flags and environment make."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_settings(**arguments: Any) -> Any:
+            flags = {name: arguments.pop(name) for name in names}
+            given = {name: value for name, value in flags.items() if value != ()}  # a flag that repeats, not given at all
+            return command(settings=Settings.from_environment(os.environ, **given), **arguments)
+
+        for name in reversed(names):
+            with_settings = _FLAGS[name](with_settings)
+        return with_settings
+
+    return decorate
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+
+
+# --- commands for groups ---------------------------------------------------------------------------------------------
+
+
+def _json_value(_context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Read a flag, or each of a repeated flag's, as JSON."""
+    try:
+        return [json.loads(text) for text in value] if isinstance(value, tuple) else value and json.loads(value)
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{error}. It must be JSON: a text needs quotes of its own, such as {parameter.opts[0]} '\"E1\"'."
+        ) from None
+
+
+@cli.command()
+@click.argument("group")
+@click.argument("participant")
+@click.option("--of", "number", type=int, required=True, metavar="N", help="How many participants the group has.")
+@click.option("--wait", "wait_s", type=float, required=True, metavar="SECONDS", help="Silence after which it fires.")
+@click.option("--do", "callback", required=True, metavar="NAME", help="Registered callback to run when it fires.")
+@click.option(
+    "--param", "positional", multiple=True, metavar="JSON", callback=_json_value, help="One argument; repeat it."
+)
+@click.option("--params", metavar="JSON", callback=_json_value, help="All arguments: a list, or an object by name.")
+@click.option("--max-wait", "max_wait_s", type=float, metavar="SECONDS", help="Longest life of the group.")
+@click.option(
+    "--linger", "linger_s", type=float, metavar="SECONDS", help="How long it stays closed; the wait if not given."
+)
+@click.option("--event-id", help="Name of this one send; sent again with the same name, it counts once.")
+@_as_json
+@_settings_from(*_DEPLOYMENT)
+def add(
+    settings: Settings,
+    group: str,
+    participant: str,
+    number: int,
+    wait_s: float,
+    callback: str,
+    positional: list[Any],
+    params: Any,
+    max_wait_s: float | None,
+    linger_s: float | None,
+    event_id: str | None,
+    as_json: bool,
+) -> None:
+    """Say that PARTICIPANT of GROUP has finished."""
+    if positional and params is not None:
+        raise click.UsageError(
+            "--param and --params exclude each other: give single arguments, or all of them at once."
+        )
+    with _client(settings) as client:
+        receipt = client.add_participant(
+            participant_key=participant,
+            group_key=group,
+            number_of_participants_in_group=number,
+            execute_after_waiting=callback,
+            execute_after_waiting_params=positional if params is None else params,
+            wait_time_in_seconds=_whole(wait_s),
+            max_wait_in_seconds=_whole(max_wait_s),
+            linger_in_seconds=_whole(linger_s),
+            event_id=event_id,
+        )
+    _print_receipt(f"{participant} of {group} added", receipt, as_json)
+
+
+@cli.command()
+@click.argument("group")
+@click.option("--reason", help="For the record, up to 1024 bytes.")
+@_as_json
+@_settings_from(*_DEPLOYMENT)
+def remove(settings: Settings, group: str, reason: str | None, as_json: bool) -> None:
+    """End the wait of GROUP without a fire."""
+    with _client(settings) as client:
+        receipt = client.remove_wait(group, reason=reason)
+    _print_receipt(f"wait of {group} removed", receipt, as_json)
+
+
+def _client(settings: Settings) -> WaitForMe:
+    from wait_for_me import WaitForMe
+
+    return WaitForMe(settings.bootstrap_servers, prefix=settings.prefix, kafka=dict(settings.kafka))
+
+
+def _whole(seconds: float | None) -> float | int | None:
+    """Keep whole seconds whole, so that the record says 60 and not 60.0."""
+    return int(seconds) if seconds is not None and seconds.is_integer() else seconds
+
+
+def _print_receipt(what: str, receipt: Receipt, as_json: bool) -> None:
+    if as_json:
+        _print_json({name: getattr(receipt, name) for name in ("topic", "partition", "offset", "event_id")})
+    else:
+        click.echo(
+            f"{what}: {receipt.topic} partition {receipt.partition} offset {receipt.offset}, event {receipt.event_id}"
+        )
+
+
+def _print_json(document: object) -> None:
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+
+
+# --- processes -------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@_settings_from("worker_id", "data_dir", *_PROCESS, "standby_replicas")
+def worker(settings: Settings) -> None:
+    """Run a worker until it is stopped. The same as `faust -A wait_for_me_app.worker worker`, with flags."""
+    from wait_for_me_app import data_directory
+
+    data_directory.claim(settings.data_directory)
+    # Faust reads its command line and the event loop's name while it is imported, so it gets a process of its own: this one.
+    environment = {**os.environ, **settings.environment()}
+    command = [sys.executable, "-P", "-m", "faust", "-A", "wait_for_me_app.worker", "worker", "-l", settings.log_level]
+    sys.stdout.flush()
+    os.execve(sys.executable, [*command, "--without-web"], environment)  # noqa: S606 - no shell wanted
+
+
+@cli.command()
+@_settings_from(*_PROCESS, "callbacks")
+def executor(settings: Settings) -> int:
+    """Run registered callbacks for what fires, until stopped."""
+    from wait_for_me_app import executor as process
+    from wait_for_me_app.logging_setup import configure_logging
+
+    configure_logging(settings)
+    return process.run(settings)
+
+
+@cli.command()
+@_as_json
+def demo(as_json: bool) -> int:
+    """Show it all at work in a minute, with a broker inside this process; needs no Kafka."""
+    from wait_for_me_app import demo as show
+
+    return show.run(json=as_json)
+
+
+# --- topics ----------------------------------------------------------------------------------------------------------
+
+
+@cli.group()
+def topics() -> None:
+    """Plan, create and check the topics of a deployment."""
+
+
+@topics.command("plan")
+@_as_json
+@_settings_from(*_CLUSTER)
+def topics_plan(settings: Settings, as_json: bool) -> int:
+    """Say what `create` would make, and what is wrong with the topics that exist. Changes nothing."""
+    from wait_for_me_app import topics as parts
+
+    plan = parts.plan(settings, parts.read(settings, parts.admin_client(settings)))
+    if as_json:
+        _print_json({"create": [_topic_members(topic) for topic in plan.create], "problems": _members(plan.problems)})
+    else:
+        for topic in plan.create:
+            click.echo(f"create {_topic_line(topic)}")
+        if not plan.create:
+            click.echo("nothing to create")
+        _print_problems(plan.problems)
+    return _verdict(plan.problems)
+
+
+@topics.command("create")
+@_as_json
+@_settings_from(*_CLUSTER)
+def topics_create(settings: Settings, as_json: bool) -> int:
+    """Create the topics that are missing. Changes nothing that exists."""
+    from wait_for_me_app import topics as parts
+
+    admin = parts.admin_client(settings)
+    plan = parts.plan(settings, parts.read(settings, admin))
+    created = parts.apply(settings, plan, admin)
+    if as_json:
+        _print_json({"created": list(created), "problems": _members(plan.problems)})
+    else:
+        for topic in plan.create:
+            click.echo(f"created {_topic_line(topic)}")
+        click.echo(f"{len(created)} created. The partition count of a deployment cannot change later.", err=True)
+        _print_problems(plan.problems)
+    return _verdict(plan.problems)
+
+
+@topics.command("check")
+@_as_json
+@_settings_from(*_CLUSTER)
+def topics_check(settings: Settings, as_json: bool) -> int:
+    """Say whether a worker would accept this cluster: exit code 0 if it would, 78 if not."""
+    from wait_for_me_app import topics as parts
+
+    problems = parts.check(settings)
+    if as_json:
+        _print_json({"problems": _members(problems)})
+    elif problems:
+        _print_problems(problems)
+    else:
+        click.echo(f"the topics of {settings.prefix} are as they must be")
+    return _verdict(problems)
+
+
+def _topic_line(topic: WantedTopic) -> str:
+    config = " ".join(f"{name}={value}" for name, value in sorted(topic.config.items()))
+    return f"{topic.name} partitions={topic.partitions} replicas={topic.replication_factor} {config}"
+
+
+def _topic_members(topic: WantedTopic) -> dict[str, Any]:
+    return {
+        "name": topic.name,
+        "partitions": topic.partitions,
+        "replication_factor": topic.replication_factor,
+        "config": dict(topic.config),
+    }
+
+
+def _members(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    return [asdict(problem) for problem in problems]
+
+
+def _print_problems(problems: Iterable[Problem]) -> None:
+    for problem in problems:
+        click.echo(f"{click.style(problem.code, fg='red')} {problem.message}\n  {problem.remedy}")
+
+
+def _verdict(problems: Sequence[Problem]) -> int:
+    return int(ExitCode.BAD_CONFIGURATION if problems else ExitCode.OK)

@@ -1,0 +1,136 @@
+"""What the outcomes of one partition say, folded from its records: which fires are final, and how far the others are. Pure.
+
+The rule: final wins, whatever comes before or after it, so a log and what compaction leaves of it fold to the same ledger. A final
+fire costs 16 bytes of knowledge; it is remembered as long as Kafka remembers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from wait_for_me_app.outcomes import DamagedOutcome, Finished, Progress, decode_outcome, parse_key
+
+_WEEK_MS: Final = 7 * 24 * 3_600_000
+
+
+class FinalFires:
+    """The fires that are over: 16 bytes each, forgotten a week at a time when Kafka has forgotten them too."""
+
+    __slots__ = ("_by_week", "_kept_ms")
+
+    def __init__(self, kept_ms: int | None = None) -> None:
+        self._kept_ms = kept_ms
+        self._by_week: dict[int, set[bytes]] = {}
+
+    def add(self, uuid: bytes, at_ms: int) -> None:
+        """Remember a fire that became final at that time; forget those that are too old for it."""
+        week = at_ms // _WEEK_MS
+        if week not in self._by_week:
+            self._by_week[week] = set()
+            if self._kept_ms is not None:
+                self._forget_before(at_ms - self._kept_ms)
+        self._by_week[week].add(uuid)
+
+    def discard(self, uuid: bytes) -> None:
+        """Forget one fire."""
+        for fires in self._by_week.values():
+            fires.discard(uuid)
+
+    def __contains__(self, uuid: bytes) -> bool:
+        return any(uuid in fires for fires in self._by_week.values())
+
+    def __len__(self) -> int:
+        return len(set().union(*self._by_week.values()))
+
+    def _forget_before(self, ms: int) -> None:
+        for week in [week for week in self._by_week if (week + 1) * _WEEK_MS <= ms]:
+            del self._by_week[week]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damaged:
+    """A record of the outcomes topic that cannot be read."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    reason: str
+
+
+class Ledger:
+    """Folds outcome records; afterwards `final` and `pending` say all there is to know."""
+
+    def __init__(self, kept_ms: int | None = None) -> None:
+        self.final = FinalFires(kept_ms)
+        self.pending: dict[bytes, Progress] = {}
+        self.leftovers: dict[bytes, str] = {}
+        """Final fires whose progress still stands: by 16 bytes their fire_id, to be deleted."""
+        self.damaged: list[Damaged] = []
+        self.end_offset = 0
+
+    def fold(self, offset: int, key: bytes | None, value: bytes | None, appended_at_ms: int) -> None:
+        """Take the next record; raise NewerOutcome for one that this release must not judge."""
+        self.end_offset = offset + 1
+        parsed = parse_key(key)
+        if parsed is None:
+            self._note_damage(offset, key, value, "the key is no fire_id")
+            return
+        uuid, is_progress = parsed
+        if is_progress:
+            self._fold_progress(offset, key, uuid, value)
+        elif value is None:
+            self.final.discard(uuid)
+        else:
+            self._fold_final(uuid, appended_at_ms)
+
+    def _fold_final(self, uuid: bytes, appended_at_ms: int) -> None:
+        self.final.add(uuid, appended_at_ms)
+        if (progress := self.pending.pop(uuid, None)) is not None:
+            self.leftovers[uuid] = progress.fire_id
+
+    def _fold_progress(self, offset: int, key: bytes | None, uuid: bytes, value: bytes | None) -> None:
+        if value is None:
+            self.pending.pop(uuid, None)
+            self.leftovers.pop(uuid, None)
+            return
+        try:
+            progress = read_progress(uuid, value)
+        except DamagedOutcome as error:
+            self._note_damage(offset, key, value, str(error))
+            return
+        if uuid in self.final:
+            self.leftovers[uuid] = progress.fire_id
+        elif supersedes(progress, self.pending.get(uuid)):
+            self.pending[uuid] = progress
+
+    def _note_damage(self, offset: int, key: bytes | None, value: bytes | None, reason: str) -> None:
+        if value is not None:
+            self.damaged.append(Damaged(offset=offset, key=key, value=value, reason=reason))
+        elif self.damaged:  # deleted after it was set aside
+            self.damaged = [one for one in self.damaged if one.key != key]
+
+
+def read_progress(uuid: bytes, value: bytes) -> Progress:
+    """Return the progress that is written under the key of this fire, or raise DamagedOutcome or NewerOutcome."""
+    outcome = decode_outcome(value)
+    if isinstance(outcome, Finished) or uuid_text(uuid) != outcome.fire_id:
+        raise DamagedOutcome("the record's key and value speak of different things")
+    return outcome
+
+
+def supersedes(new: Progress, known: Progress | None) -> bool:
+    """Return whether `new` is the later step; one with a lower revision was written by an executor that was paused."""
+    return known is None or new.revision >= known.revision
+
+
+def uuid_text(uuid: bytes) -> str:
+    """Return the fire_id of which these are the 16 bytes."""
+    digits = uuid.hex()
+    return f"fire_{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def pending_in_order(ledger: Ledger) -> Iterator[tuple[bytes, Progress]]:
+    """Return the fires that are not final in the order in which they were accepted."""
+    return iter(sorted(ledger.pending.items(), key=lambda item: (item[1].accepted_at_ms, item[1].offset)))

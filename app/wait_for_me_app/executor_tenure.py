@@ -1,0 +1,106 @@
+"""One partition from the moment it is assigned to this executor until it is taken away, and the fires in it. Pure data."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from wait_for_me_app.callbacks import Call, Callback
+from wait_for_me_app.executor_ledger import FinalFires
+from wait_for_me_app.executor_offsets import Offsets
+from wait_for_me_app.outcomes import Progress
+
+
+class Phase(enum.Enum):
+    """Where a fire that is not final stands, in this process.
+
+        read ── ACCEPTING ─ack─ WAITING ─due─ READY ─slot─ STARTING ─ack─ RUNNING ─returned─ FINISHING ─ack─ (gone)
+                                  │ │ │          │            │              │raised, late       │ack
+                         unknown──┘ │ └──ack─────│────────────│─────────── FAILING ──────── SETTING_ASIDE
+                         PARKING    │            │bad         │taken away                    ▲
+                                    │            └────────────│──────────────────────────────┘
+                                    └───────────ack────── TAKING_BACK
+
+    Taken over from another executor, a started attempt is ELSEWHERE until its end is read or its time is over; that is a failure.
+    """
+
+    ACCEPTING = enum.auto()
+    WAITING = enum.auto()
+    PARKING = enum.auto()
+    READY = enum.auto()
+    STARTING = enum.auto()
+    TAKING_BACK = enum.auto()
+    RUNNING = enum.auto()
+    FAILING = enum.auto()
+    SETTING_ASIDE = enum.auto()
+    FINISHING = enum.auto()
+    ELSEWHERE = enum.auto()
+
+
+class Hold(enum.Enum):
+    """How firmly this executor holds a partition.
+
+    RESTORING: its outcomes are being read. HELD: fires are taken and attempts started. LEAVING: handed over in order, so what runs
+    is finished and written down, and nothing new starts. LOST: another executor may hold it; nothing is written any more.
+    """
+
+    RESTORING = enum.auto()
+    HELD = enum.auto()
+    LEAVING = enum.auto()
+    LOST = enum.auto()
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Tenure:
+    """One partition, as long as this executor has it."""
+
+    partition: int
+    hold: Hold = Hold.RESTORING
+    final: FinalFires = field(default_factory=FinalFires)
+    entries: dict[bytes, Entry] = field(default_factory=dict)
+    elsewhere: dict[bytes, Entry] = field(default_factory=dict)
+    offsets: Offsets = field(default_factory=lambda: Offsets(0))
+    outcomes_end: int = 0
+    """Offset up to which the outcomes have been read."""
+    look_again_steady_ms: int | None = 0
+    """When to read outcomes again; None while that is under way."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Entry:
+    """One fire that is not final."""
+
+    tenure: Tenure
+    uuid: bytes
+    progress: Progress
+    phase: Phase
+    copies: list[int] = field(default_factory=list)
+    """Offsets that are safe once it is accepted: its own, and those of copies that came meanwhile."""
+    due_ms: int = 0
+    callback: Callback | None = None
+    call: Call | None = None
+    before_start: Progress | None = None
+    """What to go back to if the attempt cannot start after all."""
+    stamped_steady_ms: int = 0
+    until_steady_ms: int = 0
+    """ELSEWHERE: when its attempt must have ended."""
+    took_ms: int | None = None
+    code: str | None = None
+    """Why it is set aside."""
+    reason: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that it is counted with."""
+        return memoryview(self.progress.fire).nbytes + 2048
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Attempt:
+    """One callback that runs. It holds its slot until it ends, even when it has been judged before (too late)."""
+
+    entry: Entry
+    callback: Callback
+    number: int
+    began_steady_ms: int
+    is_judged: bool = False

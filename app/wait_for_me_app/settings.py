@@ -1,0 +1,280 @@
+"""All settings in one frozen object, read from the environment once, at the edge.
+
+Rule: nothing else in this package reads an environment variable. A wrong value stops the process before it touches
+Kafka, with the name of the variable and what to write instead; an unknown `WAIT_FOR_ME_*` name is an error too,
+because a misspelt setting that is silently ignored runs with a default that nobody chose.
+
+Danger: `kafka` holds passwords. They are hidden in `repr`, so a settings object may be logged; the mapping may not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+from wait_for_me.errors import ConfigurationError
+from wait_for_me.kafka_properties import properties_from_environment, redacted
+from wait_for_me.topic_names import TopicNames
+from wait_for_me_app.exit_codes import ExitCode
+
+_PREFIX = "WAIT_FOR_ME_"
+_KAFKA_PREFIX = "WAIT_FOR_ME_KAFKA_"
+_TEST_PREFIX = "WAIT_FOR_ME_TEST_"  # the test suite's own; no process of ours reads them
+
+_YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+LOG_FORMATS = ("text", "json")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+_WORKER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_HOST_AND_PORT = re.compile(r"(?:[A-Z]+://)?(?:\[[0-9A-Fa-f:.]+\]|[^\s:,\[\]/]+):(?P<port>\d{1,5})")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Everything that a process of this project can be told, checked when it is built."""
+
+    bootstrap_servers: str = "localhost:9092"
+    kafka: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    """Further librdkafka properties by their own names; `bootstrap.servers` is not among them."""
+    prefix: str = "wait-for-me"
+    data_dir: Path | None = None
+    worker_id: str = field(default_factory=lambda: _default_worker_id())
+    partitions: int = 12
+    replication_factor: int = 3
+    unsafe: bool = False
+    """Lets a development cluster through: one replica, `min.insync.replicas` 1."""
+    demo_broker: bool = False
+    """The broker embedded in librdkafka: CreateTime is let through and topics are not checked."""
+    session_timeout_ms: int = 10_000
+    standby_replicas: int = 0
+    callbacks: tuple[str, ...] = ()
+    """Modules that the executor imports so that they register their callbacks."""
+    log_format: str = "text"
+    log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kafka", MappingProxyType(dict(self.kafka)))
+        _check(self)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+        """Read `WAIT_FOR_ME_*`; an override that is not None (a flag) wins over its variable.
+
+        >>> Settings.from_environment({"WAIT_FOR_ME_PARTITIONS": "4"}, prefix="staging").partitions
+        4
+        """
+        environ = os.environ if environ is None else environ
+        _refuse_unknown_names(environ)
+        given = {name: environ[name] for name in _VARIABLES if environ.get(name)}  # empty counts as not set
+        chosen = {_VARIABLES[name][0]: _VARIABLES[name][1](name, text) for name, text in given.items()}
+        kafka = properties_from_environment(environ)
+        chosen["bootstrap_servers"] = kafka.pop("bootstrap.servers")
+        kafka.pop("metadata.broker.list", None)  # its other name; a difference has been refused
+        _adopt_session_timeout(chosen, kafka)
+        return cls(
+            **{**chosen, "kafka": kafka, **{name: value for name, value in overrides.items() if value is not None}}
+        )
+
+    @property
+    def topics(self) -> TopicNames:
+        """Names of the topics and groups of this deployment."""
+        return TopicNames(self.prefix)
+
+    @property
+    def min_insync_replicas(self) -> int:
+        """Copies that must have a record before Kafka acknowledges it: 2, or what the replication factor allows."""
+        return min(2, max(1, self.replication_factor - 1))
+
+    @property
+    def data_directory(self) -> Path:
+        """Where this worker keeps its store; one directory a worker, because RocksDB cannot be opened twice."""
+        return self.data_dir if self.data_dir is not None else Path("wait-for-me-data") / self.worker_id
+
+    def librdkafka(self, **properties: str | int | bool) -> dict[str, str | int | bool]:
+        """Return a configuration for confluent-kafka: the operator's properties, then those given here on top.
+
+        What is for the other kind of client, see `wait_for_me.kafka_properties.for_consumer` and `for_producer`. Names are written with `_` for `.`, as in the environment: `librdkafka(client_id="topics")`.
+        """
+        own = {name.replace("_", "."): value for name, value in properties.items()}
+        return {"bootstrap.servers": self.bootstrap_servers, **self.kafka, **own}
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that make a child process read these same settings."""
+        return {
+            name: text for name, (attribute, _) in _VARIABLES.items() if (text := _as_text(getattr(self, attribute)))
+        }
+
+    def __repr__(self) -> str:
+        shown = {one.name: getattr(self, one.name) for one in fields(self) if one.repr}
+        shown["kafka"] = redacted(self.kafka)
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+def settings_or_exit(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Read the settings, or print what is wrong and what to do on stderr and exit with 78.
+
+    For a process whose start nobody of ours can catch, such as a module that Faust imports.
+    """
+    try:
+        return Settings.from_environment(environ, **overrides)
+    except ConfigurationError as error:
+        exit_with_remedy(error)
+
+
+def exit_with_remedy(error: Exception) -> NoReturn:
+    """End the process with the code for a wrong configuration; a restart would not help."""
+    sys.stderr.write(f"wait-for-me: {error}\n")
+    raise SystemExit(int(ExitCode.BAD_CONFIGURATION))
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _text(_name: str, value: str) -> str:
+    return value.strip()
+
+
+def _integer(name: str, value: str) -> int:
+    try:
+        return int(value.strip())
+    except ValueError:
+        raise ConfigurationError(
+            f"{name} is {value!r}, which is no whole number. Write digits only, such as {name}=12."
+        ) from None
+
+
+def _boolean(name: str, value: str) -> bool:
+    word = value.strip().lower()
+    if word not in _YES | _NO:
+        raise ConfigurationError(f"{name} is {value!r}, which is neither yes nor no. Write {name}=1 or {name}=0.")
+    return word in _YES
+
+
+def _path(_name: str, value: str) -> Path:
+    return Path(value).expanduser()
+
+
+def _lower(_name: str, value: str) -> str:
+    return value.strip().lower()
+
+
+def _modules(_name: str, value: str) -> tuple[str, ...]:
+    return tuple(part for part in re.split(r"[,\s]+", value) if part)
+
+
+_VARIABLES: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyType(
+    {
+        "WAIT_FOR_ME_BOOTSTRAP_SERVERS": ("bootstrap_servers", _text),
+        "WAIT_FOR_ME_PREFIX": ("prefix", _text),
+        "WAIT_FOR_ME_DATA_DIR": ("data_dir", _path),
+        "WAIT_FOR_ME_WORKER_ID": ("worker_id", _text),
+        "WAIT_FOR_ME_PARTITIONS": ("partitions", _integer),
+        "WAIT_FOR_ME_REPLICATION_FACTOR": ("replication_factor", _integer),
+        "WAIT_FOR_ME_UNSAFE": ("unsafe", _boolean),
+        "WAIT_FOR_ME_DEMO_BROKER": ("demo_broker", _boolean),
+        "WAIT_FOR_ME_SESSION_TIMEOUT_MS": ("session_timeout_ms", _integer),
+        "WAIT_FOR_ME_STANDBY_REPLICAS": ("standby_replicas", _integer),
+        "WAIT_FOR_ME_CALLBACKS": ("callbacks", _modules),
+        "WAIT_FOR_ME_LOG_FORMAT": ("log_format", _lower),
+        "WAIT_FOR_ME_LOG_LEVEL": ("log_level", _lower),
+    }
+)
+VARIABLE_NAMES = tuple(_VARIABLES)
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return "" if value is None else str(value)
+
+
+def _default_worker_id() -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()).strip("-._") or "worker"
+
+
+def _refuse_unknown_names(environ: Mapping[str, str]) -> None:
+    for name in sorted(environ):
+        if not name.startswith(_PREFIX) or name.startswith((_KAFKA_PREFIX, _TEST_PREFIX)) or name in _VARIABLES:
+            continue
+        own_part = {known.removeprefix(_PREFIX): known for known in _VARIABLES}  # the common part would make all alike
+        close = get_close_matches(name.removeprefix(_PREFIX), own_part, n=1, cutoff=0.6)
+        remedy = f"Did you mean {own_part[close[0]]}?" if close else f"Known names: {', '.join(_VARIABLES)}."
+        raise ConfigurationError(
+            f"{name} is not a setting. {remedy} A Kafka property is written {_KAFKA_PREFIX}<NAME>."
+        )
+
+
+def _adopt_session_timeout(chosen: dict[str, Any], kafka: dict[str, str]) -> None:
+    """Take the one librdkafka property that is a setting of ours too out of `kafka`, so that there is one value."""
+    if (text := kafka.pop("session.timeout.ms", None)) is None:
+        return
+    value = _integer("WAIT_FOR_ME_KAFKA_SESSION_TIMEOUT_MS", text)
+    if chosen.setdefault("session_timeout_ms", value) != value:
+        raise ConfigurationError(
+            "WAIT_FOR_ME_SESSION_TIMEOUT_MS and WAIT_FOR_ME_KAFKA_SESSION_TIMEOUT_MS disagree. Remove the second."
+        )
+
+
+# --- checking --------------------------------------------------------------------------------------------------------
+
+
+def _check(settings: Settings) -> None:
+    _check_bootstrap_servers(settings.bootstrap_servers)
+    _check_names(settings)
+    _check_ranges(settings)
+    _check_choice("WAIT_FOR_ME_LOG_FORMAT", settings.log_format, LOG_FORMATS)
+    _check_choice("WAIT_FOR_ME_LOG_LEVEL", settings.log_level, LOG_LEVELS)
+    _check_durability(settings)
+
+
+def _check_bootstrap_servers(servers: str) -> None:
+    for server in servers.split(","):
+        match = _HOST_AND_PORT.fullmatch(server.strip())
+        if match is None or not 0 < int(match["port"]) < 65536:
+            raise ConfigurationError(
+                f"WAIT_FOR_ME_BOOTSTRAP_SERVERS has {server.strip()!r}, which is no HOST:PORT. "
+                "Write one or more with commas, such as kafka-1:9092,kafka-2:9092."
+            )
+
+
+def _check_names(settings: Settings) -> None:
+    TopicNames(settings.prefix)  # refuses what cannot begin a topic's name
+    if not _WORKER_ID.fullmatch(settings.worker_id):
+        raise ConfigurationError(
+            f"WAIT_FOR_ME_WORKER_ID (--id) is {settings.worker_id!r}, which cannot name a directory. "
+            "Use 1 to 128 of a-z A-Z 0-9 . _ - and start with a letter or digit."
+        )
+
+
+def _check_ranges(settings: Settings) -> None:
+    _check_range("WAIT_FOR_ME_PARTITIONS", settings.partitions, 1, 10_000)
+    _check_range("WAIT_FOR_ME_REPLICATION_FACTOR", settings.replication_factor, 1, 100)
+    _check_range("WAIT_FOR_ME_SESSION_TIMEOUT_MS", settings.session_timeout_ms, 1_000, 1_800_000)
+    _check_range("WAIT_FOR_ME_STANDBY_REPLICAS", settings.standby_replicas, 0, 10)
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ConfigurationError(f"{name} is {value}. Write a whole number from {low} to {high}.")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigurationError(f"{name} is {value!r}. Write one of: {', '.join(choices)}.")
+
+
+def _check_durability(settings: Settings) -> None:
+    if settings.replication_factor < 3 and not (settings.unsafe or settings.demo_broker):
+        raise ConfigurationError(
+            f"WAIT_FOR_ME_REPLICATION_FACTOR is {settings.replication_factor}: with fewer than 3 copies the death of one "
+            "broker can lose an acknowledged add. Use 3, or set WAIT_FOR_ME_UNSAFE=1 on a cluster for development."
+        )
