@@ -319,7 +319,7 @@ class Fold:
         if event_id is not None and event_id == known.event_id:
             return False
         self.counts.refreshed += 1
-        if known.event_id != event_id:
+        if event_id is not None:  # an add without one leaves the latest as it is
             known.event_id = event_id
             if not any(arrival is known for arrival in row.first_arrivals):
                 self.rows.put_participant(group_key, row.opened_offset, known, None)
