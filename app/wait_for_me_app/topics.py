@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 HOUR_MS = 60 * 60 * 1000
 DAY_MS = 24 * HOUR_MS
-COMMANDS_MAX_BYTES = 320 * 1024
+COMMANDS_MAX_BYTES = 1_048_588  # Kafka's default: the limit counts batches, and any producer's default batch must pass
 """Room for a record of 256 KiB, its key, its headers and Kafka's framing."""
 OTHERS_MAX_BYTES = 4 * 1024 * 1024
 """Room for a fire that names a thousand participants, and for a batch with all rows of one group."""
@@ -390,20 +390,26 @@ def read(settings: Settings, admin: AdminClient) -> dict[str, ExistingTopic]:
     wanted = [topic.name for topic in wanted_topics(settings)]
     with _kafka_errors(settings):
         there = {name: topic for name, topic in admin.list_topics(timeout=_TIMEOUT_S).topics.items() if name in wanted}
-        if not there:
-            return {}
         resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in there]
-        answers = admin.describe_configs(resources, request_timeout=_TIMEOUT_S)
-        configs = {resource.name: _in_force(answer.result()) for resource, answer in answers.items()}
-    return {name: _existing(name, topic, configs[name]) for name, topic in there.items()}
+        answers = admin.describe_configs(resources, request_timeout=_TIMEOUT_S) if resources else {}
+        configs = {resource.name: _in_force(answer) for resource, answer in answers.items()}
+    return {name: _existing(name, there[name], config) for name, config in configs.items() if config is not None}
 
 
-def _in_force(entries: Mapping[str, Any]) -> dict[str, str]:
-    return {name: entry.value for name, entry in entries.items() if entry.value is not None}
+def _in_force(answer: Future[Mapping[str, Any]]) -> dict[str, str] | None:
+    """Return a topic's settings, defaults included; None if it has been deleted since it was listed."""
+    from confluent_kafka import KafkaException
+
+    try:
+        return {name: entry.value for name, entry in answer.result().items() if entry.value is not None}
+    except KafkaException as error:
+        if error.args[0].name() == "UNKNOWN_TOPIC_OR_PART":
+            return None
+        raise
 
 
 def _existing(name: str, topic: Any, config: Mapping[str, str]) -> ExistingTopic:
-    replicas = min(len(partition.replicas) for partition in topic.partitions.values())
+    replicas = min((len(partition.replicas) for partition in topic.partitions.values()), default=0)
     return ExistingTopic(name=name, partitions=len(topic.partitions), replication_factor=replicas, config=config)
 
 
@@ -433,12 +439,12 @@ def apply(settings: Settings, plan: Plan, admin: AdminClient) -> tuple[str, ...]
 
 
 def _result_unless_there(answer: Future[None]) -> None:
-    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka import KafkaException
 
     try:
         answer.result()
     except KafkaException as error:
-        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+        if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
             raise
 
 
