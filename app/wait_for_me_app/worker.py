@@ -44,6 +44,7 @@ class Worker:
                 "client_id": "wait-for-me-worker",
                 **auth_settings(settings),
             },
+            broker_stamps=not settings.demo_broker,
             before_send=self.watchdog.check,
             on_appended=clock.observe,
         )

@@ -74,11 +74,14 @@ def _sized(value: bytes | None) -> bytes:
 def _kind(members: dict[str, Raw], said_outside: str | None) -> str:
     """Return add, remove or tick; the envelope and the object may both say it, and must then agree."""
     remedy = 'set it to "add", "remove" or "tick"'
-    if "type" not in members:
+    written = bytes(members.get("type", b"null"))
+    if written[:1] in b"-0123456789":  # any number, also one that no double can hold
+        raise wrong_type("type", 0, remedy)
+    kind = read_any("type", Raw(written))
+    if kind is None:
         if said_outside is None:
             raise InvalidCommand("missing_field", f"type is required: {remedy}")
         return said_outside
-    kind = read_any("type", members["type"])
     if not isinstance(kind, str):
         raise wrong_type("type", kind, remedy)
     if said_outside not in (None, kind):

@@ -1,8 +1,8 @@
 """Keeps librdkafka handles out of forked children.
 
-The danger: after a fork the child has the parent's handles but not the threads behind them, so to use one waits for
-ever, and so does merely letting the garbage collector free one. A handle that was carried over a fork is therefore
-never freed: the child counts one reference too many on it, which costs some kilobytes once.
+The danger: after a fork the child has the parent's handles but not the threads behind them. To use one waits for ever,
+and merely to let the garbage collector free one ends the child with a segmentation fault. A handle that was carried
+over a fork is therefore never freed: the child counts one reference too many on it, which costs some kilobytes once.
 """
 
 from __future__ import annotations

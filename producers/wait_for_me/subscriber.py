@@ -58,8 +58,8 @@ def subscribe(
                 invalidate(fire.group_key, idempotency_key=fire.fire_id)
 
     A new group begins with the earliest fire kept (7 days) unless `start` is "latest". The loop ends when nothing
-    has come for `idle_timeout` seconds, or at `close()` from another thread or a signal handler. `remember` bounds
-    how many fire_ids are known.
+    has come for `idle_timeout` seconds, or after `stop()`, which a signal handler or another thread may call.
+    `remember` bounds how many fire_ids are known.
     """
     properties = _properties(bootstrap_servers, group_id, dict(kafka or {}), start)
     return Subscription(properties, TopicNames(prefix).fires, idle_timeout=idle_timeout, remember=remember)
@@ -77,7 +77,7 @@ def subscribe_from_env(
 
 
 class Subscription(Iterator[Fire]):
-    """Fires of one deployment, in the order of each partition. One thread iterates; any may close."""
+    """Fires of one deployment, in the order of each partition. One thread iterates; any may stop or close."""
 
     def __init__(self, properties: dict[str, Any], topic: str, *, idle_timeout: float | None, remember: int) -> None:
         self._topic = topic
@@ -111,8 +111,12 @@ class Subscription(Iterator[Fire]):
             if self._repeat and self._current:
                 self._repeat = False
                 return self._current[1]
-            self._mark_handled()
-            self._current = self._await_fire(timeout)
+            try:
+                self._mark_handled()
+                self._current = self._await_fire(timeout)
+            except ClientClosed:
+                self._let_go()
+                raise
             return self._current[1]
 
     def commit(self) -> None:
@@ -122,11 +126,15 @@ class Subscription(Iterator[Fire]):
             self._mark_handled()
             _commit(consumer)
 
-    def close(self) -> None:
-        """Commit what was handled and leave the group. The loop ends; a fire still being handled will come again."""
+    def stop(self) -> None:
+        """End the loop once the fire in hand is handled, and commit it: for signal handlers and other threads."""
         self._stop.set()
-        if self._forked or not self._reading.acquire(timeout=_POLL_SECONDS * 10):
-            return  # the reader sees the signal and closes
+
+    def close(self) -> None:
+        """Commit what was handled and leave the group, now. A fire still being handled will come again."""
+        self._stop.set()
+        if not self._reading.acquire(blocking=False):
+            return  # whoever reads sees the signal and lets go; it may be this very thread, in a signal handler
         try:
             self._let_go()
         finally:
@@ -150,16 +158,22 @@ class Subscription(Iterator[Fire]):
     def _usable(self) -> Consumer:
         if self._forked:
             raise ForkedClient("the subscription was made before the fork: subscribe in the child")
-        if self._consumer is None or self._stop.is_set():
+        if self._consumer is None:
             raise ClientClosed("the subscription is closed: subscribe again")
         return self._consumer
+
+    def _poll(self, seconds: float) -> Message | None:
+        consumer = self._usable()
+        if self._stop.is_set():
+            raise ClientClosed("the subscription was stopped: subscribe again")
+        return consumer.poll(seconds)
 
     def _await_fire(self, timeout: float | None) -> tuple[Message, Fire]:
         deadline = None if timeout is None else time.monotonic() + timeout
         self._meet()
         while True:
             pause = _POLL_SECONDS if deadline is None else min(_POLL_SECONDS, max(0.0, deadline - time.monotonic()))
-            message = self._usable().poll(pause)
+            message = self._poll(pause)
             fire = self._fire_in(message) if message else None
             if message and fire:
                 return message, fire

@@ -6,6 +6,7 @@ Names are few and times are small on purpose: what goes wrong goes wrong where d
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 from hypothesis import strategies as st
@@ -112,3 +113,38 @@ def places(draw: st.DrawFn) -> dict[str, Any]:
         "partitions": partitions,
         "trust_create_time": draw(st.booleans()),
     }
+
+
+def crowded(seed: int, *, length: int = 1500, groups: int = 3, participants: int = 250) -> list[LogRecord]:
+    """A long log from a seed, for what needs numbers: rounds of hundreds, more groups than a cache holds."""
+    chance = random.Random(seed)
+    now = int(MIDNIGHT.timestamp() * 1000)
+    records: list[LogRecord] = []
+    for at in range(length):
+        now += chance.choice([0, 0, 1, 2, 5, 20])
+        group = f"g{chance.randrange(groups)}"
+        key, value = group.encode(), _crowd_add(chance, group, participants)
+        if chance.random() < 0.01:
+            value = _value({"type": '"remove"', "group_key": _quoted(group)})
+        elif chance.random() < 0.02:
+            key, value = b"", b'{"type":"tick"}'
+        records.append(LogRecord(offset=at + at // 7, timestamp_ms=now, key=key, value=value))
+    return records
+
+
+def _crowd_add(chance: random.Random, group: str, participants: int) -> bytes:
+    return _value(
+        {
+            "type": '"add"',
+            "group_key": _quoted(group),
+            "participant_key": _quoted(f"p{chance.randrange(participants)}"),
+            "number_of_participants_in_group": str(
+                chance.choice([2, participants // 3, participants // 2, participants])
+            ),
+            "execute_after_waiting": '"c"',
+            "wait_time_in_seconds": chance.choice(["0.05", "0.5", "5"]),
+            "event_id": chance.choice([None, '"e1"', '"e2"']),
+            "max_wait_in_seconds": chance.choice([None, None, "3"]),
+            "linger_in_seconds": chance.choice([None, "0", "0.02", "1"]),
+        }
+    )

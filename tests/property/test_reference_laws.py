@@ -75,7 +75,9 @@ def test_ticks_between_the_records_change_no_verdict_while_closed_groups_linger(
     ticked = _with_ticks(plain, where)
     without, with_ticks = fold_partition(plain, **HERE), fold_partition(ticked, **HERE)
     assert summary(with_ticks.fires) == summary(without.fires)
-    assert [v for v, record in zip(with_ticks.verdicts, ticked, strict=True) if record.offset % 2 == 0] == without.verdicts
+    assert [
+        v for v, record in zip(with_ticks.verdicts, ticked, strict=True) if record.offset % 2 == 0
+    ] == without.verdicts
 
 
 def _with_ticks(log: list[LogRecord], where: list[float | None]) -> list[LogRecord]:

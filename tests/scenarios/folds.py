@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from wait_for_me_app.audit.reference import Outcome, Record, fold_partition
+from wait_for_me_app.audit.reference import Outcome, fold_partition
+from wait_for_me_app.audit.wire import Record
 
 NAMES = ("reference", "core")
 

@@ -60,9 +60,16 @@ def test_every_transcript_opens_with_the_behaviour_it_pins() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["at noon tick", "at 10:00:00 jump", "nonsense", "at 10:00:00 add g p wait 5", "at 10:00:00 add g p of 1 wait 5 do c at once"]
+    "line",
+    [
+        "at noon tick",
+        "at 10:00:00 jump",
+        "nonsense",
+        "at 10:00:00 add g p wait 5",
+        "at 10:00:00 add g p of 1 wait 5 do c at once",
+    ],
 )
 def test_a_line_that_is_no_transcript_is_refused(line: str) -> None:
     """A typing mistake in a transcript is an error, never a line that tests nothing."""
-    with pytest.raises(ValueError, match="transcript|at HH|no such|expected"):
+    with pytest.raises(ValueError, match=r"transcript|at HH|no such|expected"):
         parse(line)

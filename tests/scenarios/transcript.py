@@ -88,7 +88,7 @@ def parse(text: str, *, scale: float = 1.0) -> Transcript:
     """Read a transcript; `scale` shrinks the times between records and the waits in them alike, for a real Kafka."""
     transcript = Transcript()
     offset = 0
-    for line in text.splitlines():
+    for line in text.removesuffix("\n").split("\n"):  # not splitlines: a name may hold U+2028
         if line.startswith("->"):
             continue
         step: LogRecord | str | None = None
@@ -125,7 +125,9 @@ def play(transcript: Transcript, fold: Callable[..., Any]) -> str:
         elif step == "show":
             printed += _state(fold(done, **transcript.place))
         elif step == "show fires":
-            printed += [f"-> {value.decode()}" for offset, _, value in printer.outcome.fires if offset <= done[-1].offset]
+            printed += [
+                f"-> {value.decode()}" for offset, _, value in printer.outcome.fires if offset <= done[-1].offset
+            ]
     return "\n".join(printed) + "\n"
 
 

@@ -45,7 +45,8 @@ class _Round:
     last_add_at: int = 0
     arrived: dict[str, tuple[int, str | None]] = field(default_factory=dict)  # participant -> first at, latest event_id
     conflicts: int = 0
-    closed_at: int | None = None
+    closed_at: int | None = None  # from here it lingers: the deadline if that had passed, else the record that closed it
+    fired_at: int = 0
     late: int = 0
 
 
@@ -75,7 +76,7 @@ class _Lane:
             deadline, key = heapq.heappop(self.due)
             round_ = self.rounds[key]
             if round_.closed_at is None and round_.deadline == deadline:
-                self.fire(key, round_, "timeout", offset)
+                self.fire(key, round_, "timeout", offset, closed_at=deadline)
 
     def find(self, key: bytes) -> _Round | None:
         round_ = self.rounds.get(key)
@@ -88,6 +89,8 @@ class _Lane:
         headers = {name: value for name, value in record.headers if value is not None}
         try:
             command = read_command(record, headers)
+            if command.kind == "tick":
+                return "tick"
             return "duplicate" if self.is_copy(headers) else self.obey(command, record.offset, headers)
         except Refused as refused:
             self.seen.rejected.append((record.offset, refused.code, refused.stage))
@@ -95,7 +98,7 @@ class _Lane:
 
     def is_copy(self, headers: dict[str, bytes]) -> bool:
         origin = _RESENT.fullmatch(headers.get("wfm_rerouted", b""))
-        if origin is None:
+        if origin is None or int(origin[1]) >= self.partitions:  # not of a worker's making
             return False
         source, offset = int(origin[1]), int(origin[2])
         if offset <= self.resent.get(source, -1):
@@ -104,8 +107,6 @@ class _Lane:
         return False
 
     def obey(self, command: Command, offset: int, headers: dict[str, bytes]) -> str:
-        if command.kind == "tick":
-            return "tick"
         key = command.group_key.encode()
         round_ = self.find(key)
         target = partition_of(key, self.partitions) if round_ is None else self.partition
@@ -153,8 +154,8 @@ class _Lane:
         else:
             heapq.heappush(self.due, (round_.deadline, key))
 
-    def fire(self, key: bytes, round_: _Round, reason: str, offset: int) -> None:
-        round_.closed_at = self.now
+    def fire(self, key: bytes, round_: _Round, reason: str, offset: int, closed_at: int | None = None) -> None:
+        round_.closed_at, round_.fired_at = self.now if closed_at is None else closed_at, self.now
         fire_id = f"fire_{uuid.uuid5(self.topic_id, f'{self.partition}:{round_.opened_offset}')}"
         place = {"partition": self.partition, "opened_offset": round_.opened_offset, "closed_offset": offset}
         self.seen.fires.append((offset, key, _fire_value(fire_id, key, reason, round_, place)))
@@ -173,46 +174,43 @@ class _Lane:
 def _fire_value(fire_id: str, key: bytes, reason: str, round_: _Round, place: dict[str, int]) -> bytes:
     expected, callback, params, wait, _, _ = round_.settings
     arrived, names = len(round_.arrived), _arrived(round_)
-    before = {
-        "type": "fire",
-        "fire_id": fire_id,
-        "group_key": key.decode(),
-        "reason": reason,
+    members = {
+        "type": '"fire"',
+        "fire_id": _quoted(fire_id),
+        "group_key": _quoted(key.decode()),
+        "reason": _quoted(reason),
         "number_of_participants_in_group": expected,
         "arrived_count": arrived,
         "missing_count": max(0, expected - arrived),
-        "arrived": names,
-        "arrived_truncated": len(names) < arrived,
+        "arrived": f"[{','.join(names)}]",
+        "arrived_truncated": "true" if len(names) < arrived else "false",
         "conflict_count": round_.conflicts,
-        "execute_after_waiting": callback,
-    }
-    after = {
+        "execute_after_waiting": _quoted(callback),
+        "execute_after_waiting_params": params.decode(),  # as they came: read and written again, they would change
         "wait_time_in_seconds": wait // 1000 if wait % 1000 == 0 else wait / 1000,
-        "opened_at": _rfc3339(round_.opened_at),
-        "last_add_at": _rfc3339(round_.last_add_at),
-        "deadline_at": _rfc3339(round_.deadline),
-        "fired_at": _rfc3339(round_.closed_at or 0),
+        "opened_at": _quoted(_rfc3339(round_.opened_at)),
+        "last_add_at": _quoted(_rfc3339(round_.last_add_at)),
+        "deadline_at": _quoted(_rfc3339(round_.deadline)),
+        "fired_at": _quoted(_rfc3339(round_.fired_at)),
         **place,
         "version": 1,
     }
-    # The params stand between the two as the bytes they came as; reading and writing them again would change them.
-    return _json(before)[:-1] + b',"execute_after_waiting_params":' + params + b"," + _json(after)[1:]
+    return ("{" + ",".join(f'"{name}":{text}' for name, text in members.items()) + "}").encode()
 
 
-def _arrived(round_: _Round) -> list[dict[str, str]]:
-    names: list[dict[str, str]] = []
+def _arrived(round_: _Round) -> list[str]:
+    names: list[str] = []
     size = len("[]")
     for participant, (at, _) in list(round_.arrived.items())[:MAX_ARRIVED]:
-        name = {"participant_key": participant, "at": _rfc3339(at)}
-        size += len(_json(name)) + len("," if names else "")
+        name = f'{{"participant_key":{_quoted(participant)},"at":{_quoted(_rfc3339(at))}}}'
+        size += len(name.encode()) + len("," if names else "")
         if size > MAX_ARRIVED_BYTES:
             break
         names.append(name)
     return names
 
 
-def _json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _rfc3339(ms: int) -> str:

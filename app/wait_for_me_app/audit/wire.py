@@ -25,21 +25,30 @@ _ADD_NEEDS = (
     "wait_time_in_seconds",
 )
 _SPACE = re.compile(r"[ \t\n\r]*")
+_COLON = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
+_COMMA_OR_END = re.compile(r"[ \t\n\r]*([,}])[ \t\n\r]*")
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_MAY_BE_BIG = re.compile(r"[0-9][eE]|[0-9]{300}")  # a number that could overflow; spares all others the look
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 Members = dict[str, tuple[Any, str]]  # name -> (value, the text it was written as)
 Settings = tuple[int, str, bytes, int, "int | None", int]  # N, callback, params, then ms: wait, max_wait, linger
 
 
 class Record(Protocol):
-    """One record of the commands topic, as any Kafka client can give it."""
+    """One record of the commands topic, as any Kafka client can give it; timestamp type 1 is LogAppendTime."""
 
-    offset: int
-    timestamp_ms: int
-    timestamp_type: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]]
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp_ms(self) -> int: ...
+    @property
+    def timestamp_type(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
 @dataclass(kw_only=True)
@@ -209,10 +218,11 @@ def _params(values: dict[str, Any], written: Members) -> bytes:
         raise Refused("too_large", "decode")
     if _depth(text) > MAX_DEPTH:
         raise Refused("too_deep", "decode")
-    try:
-        json.dumps(value, allow_nan=False)
-    except ValueError:  # an infinity: a number that no reader of the fire could hold
-        raise Refused("out_of_range", "validate") from None
+    if _MAY_BE_BIG.search(text):
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:  # an infinity: a number that no reader of the fire could hold
+            raise Refused("out_of_range", "validate") from None
     return text.encode()
 
 
@@ -272,26 +282,25 @@ def _only_object(text: str) -> Members:
     return members
 
 
-def _members(text: str, at: int) -> tuple[Members, int]:
-    """Give the members of the object that begins at `at`, the last of a name winning, and where it ends."""
+def _members(text: str, start: int) -> tuple[Members, int]:
+    """Give the members of the object that begins at `start`, the last of a name winning, and where it ends."""
     members: Members = {}
-    at = _past_space(text, at + 1)
+    at = _past_space(text, start + 1)
     if text[at : at + 1] == "}":
         return members, at + 1
     while True:
-        name, at = _read(text, at)
-        at = _past_space(text, at)
-        if not isinstance(name, str) or text[at : at + 1] != ":":
+        name, end = _read(text, at)
+        colon = _COLON.match(text, end)
+        if not isinstance(name, str) or colon is None:
             raise ValueError("a name and a colon belong here")
-        start = _past_space(text, at + 1)
-        value, end = _read(text, start)
-        members[name] = value, text[start:end]
-        at = _past_space(text, end)
-        if text[at : at + 1] == "}":
-            return members, at + 1
-        if text[at : at + 1] != ",":
+        value, end = _read(text, colon.end())
+        members[name] = value, text[colon.end() : end]
+        after = _COMMA_OR_END.match(text, end)
+        if after is None:
             raise ValueError("a comma or the end belongs here")
-        at = _past_space(text, at + 1)
+        if after[1] == "}":
+            return members, after.end()
+        at = after.end()
 
 
 def _past_space(text: str, at: int) -> int:

@@ -121,7 +121,7 @@ class Effects(msgspec.Struct):
 class Fold:
     """One partition's state machine: feed it records in order, then take the effects."""
 
-    __slots__ = ("counts", "deadlines", "effects", "identity", "rerouted_from", "rows", "stream_time_ms")
+    __slots__ = ("_times", "counts", "deadlines", "effects", "identity", "rerouted_from", "rows", "stream_time_ms")
 
     def __init__(
         self,
@@ -139,6 +139,7 @@ class Fold:
         self.rerouted_from = dict(rerouted_from or {})
         self.effects = Effects([], [], [])
         self.counts = Counts()
+        self._times: dict[tuple[int | float, int | float | None, int | float | None], tuple[int, int | None, int]] = {}
 
     def take_effects(self) -> Effects:
         """Return what the records since the last call want to be sent."""
@@ -165,13 +166,13 @@ class Fold:
         except InvalidCommand as error:
             self.effects.rejected.append(Rejected(record, error))
             return
-        if isinstance(command, Tick):
+        if type(command) is Tick:
             self.counts.ticks += 1
         elif record.headers and self._is_known_copy(record):
             self.counts.duplicates += 1
-        elif isinstance(command, Add):
+        elif type(command) is Add:
             self._add(record, command)
-        else:
+        elif type(command) is Remove:
             self._remove(record, command)
 
     # -- step 1: timeouts and freed rows
@@ -188,18 +189,33 @@ class Fold:
                 self.deadlines.forget(group_key)
             elif row.due_ms > noted_ms:  # it has slid: others may be due before it
                 self.deadlines.watch_again(group_key, row.due_ms)
+            elif isinstance(row, ClosedRound) and row.changed_offset >= offset:  # a replay: it knows what is read again
+                self.deadlines.watch_again(group_key, self.stream_time_ms + 1)
             elif isinstance(row, ClosedRound):
                 self.deadlines.forget(group_key)
                 self.rows.discard(group_key, row)
                 closed += 1
             else:
-                self._close(group_key, row, TIMEOUT, offset, changed_offset=offset - 1)
+                self._close(group_key, row, TIMEOUT, offset, changed_offset=offset - 1, closed_at_ms=row.deadline_ms)
                 self.deadlines.watch_again(group_key, row.deadline_ms + row.linger_ms)
                 closed += 1
         return closed
 
-    def _close(self, group_key: bytes, row: OpenRound, reason: str, offset: int, *, changed_offset: int) -> None:
-        """End a round: its fire first, unless it was removed, then its closed row."""
+    def _close(
+        self,
+        group_key: bytes,
+        row: OpenRound,
+        reason: str,
+        offset: int,
+        *,
+        changed_offset: int,
+        closed_at_ms: int,
+    ) -> None:
+        """End a round: its fire first, unless it was removed, then its closed row.
+
+        A round that has timed out lingers from its deadline, not from the record that showed it: when that came depends on
+        whether a worker was there to send a tick.
+        """
         if reason != REMOVED:
             self._fire(group_key, row, reason, offset)
         self.counts.closed[reason] += 1
@@ -208,7 +224,7 @@ class Fold:
             changed_offset=max(row.changed_offset, changed_offset),
             opened_offset=row.opened_offset,
             reason=reason,
-            closed_at_ms=self.stream_time_ms,
+            closed_at_ms=closed_at_ms,
             closed_offset=offset,
             linger_ms=row.linger_ms,
             number_of_participants=row.number_of_participants,
@@ -242,23 +258,27 @@ class Fold:
     def _add(self, record: Record, add: Add) -> None:
         group_key: bytes = record.key  # type: ignore[assignment]  # the codec refuses an add without a key
         row = self.rows.get(group_key)
-        if row is None or (isinstance(row, ClosedRound) and row.due_ms <= self.stream_time_ms):
+        if type(row) is OpenRound:
+            if row.changed_offset >= record.offset:
+                self.counts.replayed += 1
+            else:
+                self._join(group_key, row, add, record.offset)
+        elif row is None or row.due_ms <= self.stream_time_ms:
             if row is not None and row.changed_offset >= record.offset:
                 self.counts.replayed += 1
             elif self._is_home(record, group_key, needs_event_id=add.event_id is None):
                 self._open(group_key, add, record.offset, previous=row)
         elif row.changed_offset >= record.offset:
             self.counts.replayed += 1
-        elif isinstance(row, ClosedRound):
+        elif type(row) is ClosedRound:
             row.late_count += 1
             row.changed_offset = record.offset
             self.counts.late += 1
             self.rows.put(group_key, row)
-        else:
-            self._join(group_key, row, add, record.offset)
 
     def _open(self, group_key: bytes, add: Add, offset: int, *, previous: Round | None) -> None:
-        now_ms, wait_ms, max_wait_ms = self.stream_time_ms, add.wait_ms, add.max_wait_ms
+        now_ms = self.stream_time_ms
+        wait_ms, max_wait_ms, linger_ms = self._times_of(add)
         row = OpenRound(
             rules_version=RULES_VERSION,
             changed_offset=offset,
@@ -271,7 +291,7 @@ class Fold:
             params=add.params_bytes,
             wait_ms=wait_ms,
             max_wait_ms=max_wait_ms,
-            linger_ms=add.linger_ms,
+            linger_ms=linger_ms,
             conflict_count=0,
             arrived_count=1,
             first_arrivals=[Arrival(add.participant_key, now_ms, add.event_id)],
@@ -302,9 +322,9 @@ class Fold:
     def _settle(self, group_key: bytes, row: OpenRound, offset: int) -> None:
         """Close the round if this add completed it or left it no time; else keep it open."""
         if row.arrived_count >= row.number_of_participants:
-            self._close(group_key, row, COMPLETE, offset, changed_offset=offset)
+            self._close(group_key, row, COMPLETE, offset, changed_offset=offset, closed_at_ms=self.stream_time_ms)
         elif row.deadline_ms <= self.stream_time_ms:
-            self._close(group_key, row, TIMEOUT, offset, changed_offset=offset)
+            self._close(group_key, row, TIMEOUT, offset, changed_offset=offset, closed_at_ms=self.stream_time_ms)
         else:
             self.rows.put(group_key, row)
 
@@ -342,7 +362,8 @@ class Fold:
 
     def _take_settings(self, row: OpenRound, add: Add) -> None:
         """The newest add's settings win, as in the gem; a change is counted once per add."""
-        params, wait_ms, linger_ms, max_wait_ms = add.params_bytes, add.wait_ms, add.linger_ms, add.max_wait_ms
+        params = add.params_bytes
+        wait_ms, max_wait_ms, linger_ms = self._times_of(add)
         if (
             row.number_of_participants == add.number_of_participants_in_group
             and row.params == params
@@ -358,6 +379,16 @@ class Fold:
         row.callback, row.params = add.execute_after_waiting, params
         row.wait_ms, row.linger_ms, row.max_wait_ms = wait_ms, linger_ms, max_wait_ms
 
+    def _times_of(self, add: Add) -> tuple[int, int | None, int]:
+        """Return wait, cap and linger in ms; services send the same few over and over."""
+        written = (add.wait_time_in_seconds, add.max_wait_in_seconds, add.linger_in_seconds)
+        times = self._times.get(written)
+        if times is None:
+            if len(self._times) >= 1024:
+                self._times.clear()
+            times = self._times[written] = (add.wait_ms, add.max_wait_ms, add.linger_ms)
+        return times
+
     def _remove(self, record: Record, remove: Remove) -> None:
         group_key: bytes = record.key  # type: ignore[assignment]  # the codec refuses a remove without a key
         row = self.rows.get(group_key)
@@ -366,7 +397,8 @@ class Fold:
         elif row.changed_offset >= record.offset:
             self.counts.replayed += 1
         elif isinstance(row, OpenRound):
-            self._close(group_key, row, REMOVED, record.offset, changed_offset=record.offset)
+            now_ms = self.stream_time_ms
+            self._close(group_key, row, REMOVED, record.offset, changed_offset=record.offset, closed_at_ms=now_ms)
 
     # -- misplaced commands
 
@@ -375,7 +407,7 @@ class Fold:
         home = partition_for(group_key, self.identity.partitions)
         if home == self.identity.partition:
             return True
-        if any(name == REROUTED_HEADER for name, _ in record.headers):
+        if dict(record.headers).get(REROUTED_HEADER) is not None:
             self.effects.rejected.append(Rejected(record, _misplaced_again(home, self.identity.partition)))
         else:
             self.effects.rerouted.append(Rerouted(record, group_key, home, needs_event_id))
@@ -397,12 +429,11 @@ class Fold:
 
 def rerouted_source(headers: Sequence[tuple[str, bytes]]) -> tuple[int, int] | None:
     """Return the (partition, offset) that a re-sent command came from, or None; a header that does not parse is ignored."""
-    for name, value in headers:
-        if name == REROUTED_HEADER and value:
-            partition, separator, offset = value.partition(b":")
-            if separator and partition.isdigit() and offset.isdigit() and len(value) <= 40:
-                return int(partition), int(offset)
-    return None
+    value = dict(headers).get(REROUTED_HEADER) or b""
+    partition, separator, offset = value.partition(b":")
+    if not (separator and partition.isdigit() and offset.isdigit() and len(partition) <= 10 and len(offset) <= 19):
+        return None
+    return int(partition), int(offset)
 
 
 def _misplaced_again(home: int, partition: int) -> InvalidCommand:

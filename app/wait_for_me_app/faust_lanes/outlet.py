@@ -43,10 +43,12 @@ class KafkaOutlet:
         self,
         settings: Mapping[str, Any],
         *,
+        broker_stamps: bool = True,
         before_send: Callable[[], None] = lambda: None,
         on_appended: Callable[[int, float], None] = lambda _at, _mono: None,
     ) -> None:
         self._settings = settings
+        self._broker_stamps = broker_stamps  # the embedded broker keeps the time that was sent, and answers with another
         self._before_send = before_send
         self._on_appended = on_appended
         self._producers: list[aiokafka.AIOKafkaProducer] = []
@@ -75,15 +77,15 @@ class KafkaOutlet:
         """Append the units in order, each within one batch; return when all of them are safe."""
         self._before_send()
         producer = self._producers[partition % len(self._producers)]
+        sent_at_ms = time.time_ns() // 1_000_000
         batches = _batches(producer.create_batch, units)
         pending = [await producer.send_batch(batch, topic, partition=partition) for batch in batches]
         written = [await future for future in pending]  # raises what the broker, or the client, refused
         if any(metadata.offset < 0 for metadata in written):
             raise NotAppended(f"{topic} {partition}: the broker confirmed a batch without saying where it is")
-        self._on_appended(written[-1].timestamp or 0, time.monotonic() * 1000)
-        return Appended(
-            written[0].offset, written[-1].offset + batches[-1].record_count() - 1, written[-1].timestamp or 0
-        )
+        appended_at_ms = written[-1].timestamp if self._broker_stamps else sent_at_ms
+        self._on_appended(appended_at_ms, time.monotonic() * 1000)
+        return Appended(written[0].offset, written[-1].offset + batches[-1].record_count() - 1, appended_at_ms)
 
 
 def _batches(create: Callable[[], Any], units: Sequence[Sequence[Message]]) -> list[Any]:
