@@ -27,7 +27,7 @@ from .commands import (
     Tick,
 )
 from .errors import InvalidCommand
-from .json_text import read_any, read_object
+from .json_text import read_any, read_object, read_scalar
 from .validation import (
     check_callback,
     check_name,
@@ -74,10 +74,7 @@ def _sized(value: bytes | None) -> bytes:
 def _kind(members: dict[str, Raw], said_outside: str | None) -> str:
     """Return add, remove or tick; the envelope and the object may both say it, and must then agree."""
     remedy = 'set it to "add", "remove" or "tick"'
-    written = bytes(members.get("type", b"null"))
-    if written[:1] in b"-0123456789":  # any number, also one that no double can hold
-        raise wrong_type("type", 0, remedy)
-    kind = read_any("type", Raw(written))
+    kind = read_scalar("type", members["type"]) if "type" in members else None
     if kind is None:
         if said_outside is None:
             raise InvalidCommand("missing_field", f"type is required: {remedy}")
@@ -96,7 +93,7 @@ def _kind(members: dict[str, Raw], said_outside: str | None) -> str:
 def _event_id(given: dict[str, Raw], from_envelope: str | None, headers: Headers) -> str | None:
     candidate: Any = from_envelope
     if "event_id" in given:
-        candidate = read_any("event_id", given["event_id"])
+        candidate = read_scalar("event_id", given["event_id"])
     elif candidate is None:
         candidate = _event_id_header(headers)
     return None if candidate is None else check_name("event_id", candidate, MAX_EVENT_ID_BYTES)
@@ -113,7 +110,7 @@ def _event_id_header(headers: Headers) -> str | None:
 def _add(given: dict[str, Raw], event_id: str | None) -> Add:
     _require(given, REQUIRED_TO_ADD)
     value: dict[str, Any] = {
-        name: read_any(name, given[name]) for name in (*REQUIRED_TO_ADD, *_OPTIONAL_SPANS) if name in given
+        name: read_scalar(name, given[name]) for name in (*REQUIRED_TO_ADD, *_OPTIONAL_SPANS) if name in given
     }
     return Add(
         participant_key=check_name("participant_key", value["participant_key"], MAX_KEY_BYTES),
@@ -135,8 +132,10 @@ _OPTIONAL_SPANS: Final = ("max_wait_in_seconds", "linger_in_seconds")
 
 def _remove(given: dict[str, Raw], event_id: str | None) -> Remove:
     _require(given, ("group_key",))
-    reason = check_text("reason", read_any("reason", given["reason"]), MAX_REASON_BYTES) if "reason" in given else None
-    group_key = check_name("group_key", read_any("group_key", given["group_key"]), MAX_KEY_BYTES)
+    reason = (
+        check_text("reason", read_scalar("reason", given["reason"]), MAX_REASON_BYTES) if "reason" in given else None
+    )
+    group_key = check_name("group_key", read_scalar("group_key", given["group_key"]), MAX_KEY_BYTES)
     return Remove(group_key=group_key, reason=reason, event_id=event_id)
 
 

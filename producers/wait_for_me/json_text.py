@@ -8,6 +8,7 @@ alone.
 from __future__ import annotations
 
 import json
+import math
 import re
 from itertools import accumulate
 from typing import Any, Final, NoReturn
@@ -25,6 +26,9 @@ _STEP: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_any = msgspec.json.Decoder().decode
+
+
+_DIGITS = tuple(b"%d" % digit for digit in range(10))
 
 
 def read_object(data: bytes, max_depth: int) -> dict[str, Raw]:
@@ -48,6 +52,20 @@ def read_any(name: str, data: Raw) -> Any:
         raise InvalidCommand(
             "out_of_range", f"{name} has a number that no double can hold: send it as a string"
         ) from error
+
+
+def read_scalar(name: str, data: Raw) -> Any:
+    """Return the Python value of a member that should be text or a number; a number beyond every double is infinite.
+
+    So a name that is such a number has the wrong type, and only a quantity is out of range.
+    """
+    text = bytes(data)
+    if text[:1] in (b"-", *_DIGITS):
+        try:
+            return _decode_any(text)
+        except msgspec.ValidationError:
+            return -math.inf if text.startswith(b"-") else math.inf
+    return read_any(name, data)
 
 
 def depth_of(data: bytes) -> int:
