@@ -89,7 +89,9 @@ class Callback:
         if not self.takes_fire:
             return Call(function=self.function, args=args, kwargs=kwargs)
         if self.fire_at is not None and self.fire_at < len(args):
-            return Call(function=self.function, args=(*args[: self.fire_at], fire, *args[self.fire_at :]), kwargs=kwargs)
+            return Call(
+                function=self.function, args=(*args[: self.fire_at], fire, *args[self.fire_at :]), kwargs=kwargs
+            )
         return Call(function=self.function, args=args, kwargs={**kwargs, _FIRE: fire})
 
 
@@ -124,7 +126,9 @@ class Registry:
 
         def register(function: _Function) -> _Function:
             self.add(
-                _make_callback(name, function, attempts, timeout_in_seconds, first_wait_in_seconds, longest_wait_in_seconds)
+                _make_callback(
+                    name, function, attempts, timeout_in_seconds, first_wait_in_seconds, longest_wait_in_seconds
+                )
             )
             return function
 
@@ -236,13 +240,20 @@ def _checked_name(name: str, function: Callable[..., Any]) -> str:
 def _checked_signature(name: str, function: Callable[..., Any]) -> inspect.Signature:
     """Return the signature; refuse functions whose call does nothing, or whose `fire` cannot be filled."""
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise ConfigurationError(f"{name}: calling a generator runs nothing of it. Remove the `yield` from {_where(function)}.")
+        raise ConfigurationError(
+            f"{name}: calling a generator runs nothing of it. Remove the `yield` from {_where(function)}."
+        )
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"{name}: {_where(function)} has no signature ({error}). Wrap it in a function.") from error
+        raise ConfigurationError(
+            f"{name}: {_where(function)} has no signature ({error}). Wrap it in a function."
+        ) from error
     taken = signature.parameters.get(_FIRE)
-    if taken is not None and taken.kind not in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY):
+    if taken is not None and taken.kind not in (
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.KEYWORD_ONLY,
+    ):
         raise ConfigurationError(
             f"{name}: the parameter `fire` of {_where(function)} cannot be passed by keyword. Make it a plain parameter."
         )
@@ -251,13 +262,17 @@ def _checked_signature(name: str, function: Callable[..., Any]) -> inspect.Signa
 
 def _checked_limit(name: str, timeout_s: float) -> int:
     if not 0 < timeout_s <= MAX_TIMEOUT_SECONDS:
-        raise ConfigurationError(f"{name}: timeout_in_seconds is {timeout_s}. Give more than 0 and at most 86400 (a day).")
+        raise ConfigurationError(
+            f"{name}: timeout_in_seconds is {timeout_s}. Give more than 0 and at most 86400 (a day)."
+        )
     return max(1, round(timeout_s * 1000))
 
 
 def _checked_policy(name: str, attempts: int, timeout_s: float, first_s: float, longest_s: float) -> RetryPolicy:
     try:
-        policy = RetryPolicy(attempts=attempts, first_wait_ms=round(first_s * 1000), longest_wait_ms=round(longest_s * 1000))
+        policy = RetryPolicy(
+            attempts=attempts, first_wait_ms=round(first_s * 1000), longest_wait_ms=round(longest_s * 1000)
+        )
     except ValueError as error:
         raise ConfigurationError(f"{name}: {error}") from error
     if policy.longest_span_ms(round(timeout_s * 1000)) > LONGEST_SPAN_MS:

@@ -7,6 +7,7 @@ Rule: nothing heavy is imported until a command needs it, so `--help` and `add` 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import os
 import sys
@@ -64,7 +65,9 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
+)
 def cli() -> None:
     """Wait until all have finished, or nobody has been heard of for a while; then do one thing, once. On Kafka."""
 
@@ -122,7 +125,9 @@ def _settings_from(*names: str) -> Callable[[Callable[..., Any]], Callable[..., 
         @functools.wraps(command)
         def with_settings(**arguments: Any) -> Any:
             flags = {name: arguments.pop(name) for name in names}
-            given = {name: value for name, value in flags.items() if value != ()}  # a flag that repeats, not given at all
+            given = {
+                name: value for name, value in flags.items() if value != ()
+            }  # a flag that repeats, not given at all
             return command(settings=Settings.from_environment(os.environ, **given), **arguments)
 
         for name in reversed(names):
@@ -245,11 +250,20 @@ def worker(settings: Settings) -> None:
     from wait_for_me_app import data_directory
 
     data_directory.claim(settings.data_directory)
-    # Faust reads its command line and the event loop's name while it is imported, so it gets a process of its own: this one.
-    environment = {**os.environ, **settings.environment()}
-    command = [sys.executable, "-P", "-m", "faust", "-A", "wait_for_me_app.worker", "worker", "-l", settings.log_level]
+    loop = ["-L", "uvloop"] if importlib.util.find_spec("uvloop") else []
+    arguments = [*loop, "-A", "wait_for_me_app.worker", "worker", "-l", settings.log_level, "--without-web"]
+    _become([sys.executable, "-P", "-m", "faust", *arguments], {**os.environ, **settings.environment()})
+
+
+def _become(command: list[str], environment: dict[str, str]) -> None:
+    """Go on as another command in this process, so that signals, exit code and process id are that command's own.
+
+    Faust reads its command line and chooses the event loop while it is imported, so it cannot be run as a part of ours. It
+    greets on stdout, which is for data; so its stdout is our stderr.
+    """
     sys.stdout.flush()
-    os.execve(sys.executable, [*command, "--without-web"], environment)  # noqa: S606 - no shell wanted
+    os.dup2(2, 1)
+    os.execve(command[0], command, environment)  # noqa: S606 - no shell wanted
 
 
 @cli.command()
@@ -260,6 +274,9 @@ def executor(settings: Settings) -> int:
     from wait_for_me_app.logging_setup import configure_logging
 
     configure_logging(settings)
+    sys.path.append(
+        os.getcwd()
+    )  # last, so that nothing here hides an installed module; where operators look for theirs
     return process.run(settings)
 
 

@@ -26,12 +26,13 @@ def _armed() -> tuple[str, int] | None:
     if not text:
         return None
     name, _, count = text.partition(":")
-    if name not in POINTS or os.environ.get("WAIT_FOR_ME_TEST_BUILD") != "1":
+    passes = int(count or 1) if (count or "1").isdecimal() else 0
+    if name not in POINTS or passes < 1 or os.environ.get("WAIT_FOR_ME_TEST_BUILD") != "1":
         raise ConfigurationError(
             f"WAIT_FOR_ME_TEST_CRASH_AT={text} would kill this process on purpose and is for tests only; unset it "
             f"(tests also set WAIT_FOR_ME_TEST_BUILD=1 and use one of {', '.join(sorted(POINTS))})"
         )
-    return name, int(count or 1)
+    return name, passes
 
 
 _at = _armed()

@@ -12,16 +12,25 @@ import os
 from pathlib import Path
 
 from wait_for_me.errors import ConfigurationError
+from wait_for_me_app.settings import exit_with_remedy
 
 LOCK_NAME = "worker.lock"
 
 
 def claim(directory: Path) -> None:
-    """Take the directory for this process until it ends, or raise ConfigurationError with the holder's process id.
+    """Take the directory for this process until it ends; if another has it, say which and exit with 78.
 
-    Claiming it again in the same process is fine, also after an exec: `wait-for-me worker` claims, then becomes Faust's
-    worker, which claims as well because it may have been started without the command line.
+    It exits by itself because it is called while Faust imports the worker, where nobody of ours could catch anything. Claiming
+    again in the same process is fine, also after an exec: `wait-for-me worker` claims, then becomes Faust's worker, which claims
+    as well because it may have been started without the command line.
     """
+    try:
+        _take(directory)
+    except ConfigurationError as error:
+        exit_with_remedy(error)
+
+
+def _take(directory: Path) -> None:
     descriptor = _open(directory / LOCK_NAME)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

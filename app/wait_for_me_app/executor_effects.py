@@ -6,7 +6,7 @@ An `Append` with a ticket is answered by `Schedule.acked` when Kafka has it; unt
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from wait_for_me_app.callbacks import Call
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from wait_for_me_app.executor_tenure import Entry, Tenure
 
 Headers = tuple[tuple[str, bytes | None], ...]
+Ticket: TypeAlias = "Entry | UnreadableFire | UnreadableOutcome"
+"""Whose record it is: given back when Kafka has it."""
 Step = Literal["accepted", "parked", "started", "failed", "taken_back", "dead_letter", "final", "deleted"]
 
 
@@ -44,6 +46,14 @@ class UnreadableFire:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableOutcome:
+    """Ticket of a record that was no outcome: once its dead letter is safe, it is deleted."""
+
+    partition: int
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Append:
     """Write a record."""
 
@@ -53,7 +63,7 @@ class Append:
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
-    ticket: Entry | UnreadableFire | None = None
+    ticket: Ticket | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

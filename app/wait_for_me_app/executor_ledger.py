@@ -42,7 +42,7 @@ class FinalFires:
         return any(uuid in fires for fires in self._by_week.values())
 
     def __len__(self) -> int:
-        return len(set().union(*self._by_week.values()))
+        return sum(map(len, self._by_week.values()))
 
     def _forget_before(self, ms: int) -> None:
         for week in [week for week in self._by_week if (week + 1) * _WEEK_MS <= ms]:
@@ -54,9 +54,11 @@ class Damaged:
     """A record of the outcomes topic that cannot be read."""
 
     offset: int
-    key: bytes | None
-    value: bytes | None
+    key: bytes
+    value: bytes
     reason: str
+    may_go: bool
+    """Whether it can be deleted once it is set aside; not while an earlier record under its key is still good."""
 
 
 class Ledger:
@@ -67,30 +69,33 @@ class Ledger:
         self.pending: dict[bytes, Progress] = {}
         self.leftovers: dict[bytes, str] = {}
         """Final fires whose progress still stands: by 16 bytes their fire_id, to be deleted."""
-        self.damaged: list[Damaged] = []
+        self.damaged: dict[bytes, Damaged] = {}
+        """Records that cannot be read and stand under their keys still."""
         self.end_offset = 0
 
     def fold(self, offset: int, key: bytes | None, value: bytes | None, appended_at_ms: int) -> None:
         """Take the next record; raise NewerOutcome for one that this release must not judge."""
         self.end_offset = offset + 1
+        if key is None:
+            return  # a compacted topic has no such records
+        self.damaged.pop(key, None)
         parsed = parse_key(key)
         if parsed is None:
-            self._note_damage(offset, key, value, "the key is no fire_id")
-            return
-        uuid, is_progress = parsed
-        if is_progress:
-            self._fold_progress(offset, key, uuid, value)
-        elif value is None:
-            self.final.discard(uuid)
+            self._note_damage(offset, key, value, "the key is no fire_id", may_go=True)
+        elif parsed[1]:
+            self._fold_progress(offset, key, parsed[0], value)
         else:
-            self._fold_final(uuid, appended_at_ms)
+            self._fold_final(parsed[0], value, appended_at_ms)
 
-    def _fold_final(self, uuid: bytes, appended_at_ms: int) -> None:
+    def _fold_final(self, uuid: bytes, value: bytes | None, appended_at_ms: int) -> None:
+        if value is None:
+            self.final.discard(uuid)
+            return
         self.final.add(uuid, appended_at_ms)
         if (progress := self.pending.pop(uuid, None)) is not None:
             self.leftovers[uuid] = progress.fire_id
 
-    def _fold_progress(self, offset: int, key: bytes | None, uuid: bytes, value: bytes | None) -> None:
+    def _fold_progress(self, offset: int, key: bytes, uuid: bytes, value: bytes | None) -> None:
         if value is None:
             self.pending.pop(uuid, None)
             self.leftovers.pop(uuid, None)
@@ -98,18 +103,16 @@ class Ledger:
         try:
             progress = read_progress(uuid, value)
         except DamagedOutcome as error:
-            self._note_damage(offset, key, value, str(error))
+            self._note_damage(offset, key, value, str(error), may_go=uuid not in self.pending)
             return
         if uuid in self.final:
             self.leftovers[uuid] = progress.fire_id
         elif supersedes(progress, self.pending.get(uuid)):
             self.pending[uuid] = progress
 
-    def _note_damage(self, offset: int, key: bytes | None, value: bytes | None, reason: str) -> None:
+    def _note_damage(self, offset: int, key: bytes, value: bytes | None, reason: str, *, may_go: bool) -> None:
         if value is not None:
-            self.damaged.append(Damaged(offset=offset, key=key, value=value, reason=reason))
-        elif self.damaged:  # deleted after it was set aside
-            self.damaged = [one for one in self.damaged if one.key != key]
+            self.damaged[key] = Damaged(offset=offset, key=key, value=value, reason=reason, may_go=may_go)
 
 
 def read_progress(uuid: bytes, value: bytes) -> Progress:

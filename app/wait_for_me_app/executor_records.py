@@ -16,8 +16,9 @@ from wait_for_me.fires import Fire
 from wait_for_me.topic_names import TopicNames
 from wait_for_me_app.callbacks import Callback
 from wait_for_me_app.dead_letters import dead_letter
-from wait_for_me_app.executor_effects import Append, FireRecord, Headers, Now, UnreadableFire
+from wait_for_me_app.executor_effects import Append, FireRecord, Headers, Now, Ticket, UnreadableFire, UnreadableOutcome
 from wait_for_me_app.executor_ledger import Damaged
+from wait_for_me_app.executor_tenure import Entry
 from wait_for_me_app.outcomes import ACCEPTED, DEAD, DONE, FAILED, PARKED, STARTED, Finished, Progress, uuid_of
 
 MAX_FIRE_BYTES: Final = 1024 * 1024
@@ -34,7 +35,9 @@ def read_fire(record: FireRecord) -> tuple[Fire, bytes]:
     fire = decode_fire(record.value)
     uuid = uuid_of(fire.fire_id)
     if uuid is None:
-        raise InvalidFire("bad_fire", f"fire_id {fire.fire_id[:60]!r} is none: only workers may write to the fires topic")
+        raise InvalidFire(
+            "bad_fire", f"fire_id {fire.fire_id[:60]!r} is none: only workers may write to the fires topic"
+        )
     return fire, uuid
 
 
@@ -150,8 +153,9 @@ def dead(progress: Progress, code: str, reason: str, now: Now) -> Finished:
 # --- dead letters ----------------------------------------------------------------------------------------------------
 
 
-def dead_letter_of_fire(topics: TopicNames, progress: Progress, code: str, reason: str) -> Append:
-    """The fire as it was read, with why it is given up; without a ticket yet."""
+def dead_letter_of_fire(topics: TopicNames, entry: Entry, code: str, reason: str) -> Append:
+    """The fire as it was read, with why it is given up."""
+    progress = entry.progress
     key, value, headers = dead_letter(
         topic=topics.fires,
         partition=progress.partition,
@@ -166,7 +170,7 @@ def dead_letter_of_fire(topics: TopicNames, progress: Progress, code: str, reaso
         delivery_count=max(1, progress.attempt),
         fire_id=progress.fire_id,
     )
-    return _letter(topics, progress.partition, key, value, tuple(headers))
+    return _letter(topics, progress.partition, key, value, tuple(headers), entry)
 
 
 def dead_letter_of_record(topics: TopicNames, record: FireRecord, error: InvalidFire, ticket: UnreadableFire) -> Append:
@@ -188,7 +192,9 @@ def dead_letter_of_record(topics: TopicNames, record: FireRecord, error: Invalid
     return _letter(topics, record.partition, key, value, tuple(headers), ticket)
 
 
-def dead_letter_of_damage(topics: TopicNames, partition: int, damaged: Damaged) -> Append:
+def dead_letter_of_damage(
+    topics: TopicNames, partition: int, damaged: Damaged, ticket: UnreadableOutcome | None
+) -> Append:
     """A record of the outcomes topic that cannot be read."""
     key, value, headers = dead_letter(
         topic=topics.outcomes,
@@ -203,7 +209,7 @@ def dead_letter_of_damage(topics: TopicNames, partition: int, damaged: Damaged) 
         message=clean(damaged.reason),
         delivery_count=1,
     )
-    return _letter(topics, partition, key, value, tuple(headers))
+    return _letter(topics, partition, key, value, tuple(headers), ticket)
 
 
 def _letter(
@@ -212,7 +218,7 @@ def _letter(
     key: bytes | None,
     value: bytes | None,
     headers: Headers,
-    ticket: UnreadableFire | None = None,
+    ticket: Ticket | None,
 ) -> Append:
     return Append(
         step="dead_letter",

@@ -74,6 +74,8 @@ class Entry:
     uuid: bytes
     progress: Progress
     phase: Phase
+    size: int
+    """Bytes of memory that it is counted with."""
     copies: list[int] = field(default_factory=list)
     """Offsets that are safe once it is accepted: its own, and those of copies that came meanwhile."""
     due_ms: int = 0
@@ -89,16 +91,12 @@ class Entry:
     """Why it is set aside."""
     reason: str | None = None
 
-    @property
-    def size(self) -> int:
-        """Bytes of memory that it is counted with."""
-        return memoryview(self.progress.fire).nbytes + 2048
-
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Attempt:
     """One callback that runs. It holds its slot until it ends, even when it has been judged before (too late)."""
 
+    token: int
     entry: Entry
     callback: Callback
     number: int

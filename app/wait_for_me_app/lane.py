@@ -18,6 +18,7 @@ import itertools
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -54,6 +55,8 @@ RUN_HEADER: Final = "wfm_run"
 
 CLOSINGS_A_SLICE: Final = 1500
 """How many timeouts are settled before the loop gets its turn: about 25 ms of work."""
+
+_NO_GAP: Final = 1 << 62
 
 
 class Appended(Protocol):
@@ -112,6 +115,7 @@ class Lane:
     def __post_init__(self) -> None:
         self._busy = asyncio.Lock()
         self.last_tick_offset = -1
+        self._own_until = _NO_GAP  # changelog offset up to which nobody but this lane has written
         self._load()
 
     def _load(self) -> None:
@@ -161,11 +165,19 @@ class Lane:
         async with self._busy:
             if log_end <= self.changelog_end:
                 return
+            self._own_until = min(self._own_until, self.changelog_end - 1)
             found, self.changelog_end = await read(self.identity.partition, self.changelog_end)
             names = sorted(set(found) - {keys.WATERMARK_KEY})
             await self._append_rows([*([(key, self.store.get(key))] for key in names), [self._watermark_change()]])
             self.counts.healed += 1
             log.error("foreign_writer_healed", extra={"partition": self.identity.partition, "rows": len(names)})
+
+    def has_due(self, broker_now_ms: int) -> bool:
+        """Return whether a round is overdue by the broker's clock; a row that cannot be read counts, so that the fold meets it."""
+        try:
+            return self.fold.has_due(broker_now_ms)
+        except DamagedRow:
+            return True
 
     @property
     def earliest_due_ms(self) -> int:
@@ -194,7 +206,10 @@ class Lane:
         """Close what the record's time makes due, in slices that are committed one by one."""
         closed = self.fold.advance(record, CLOSINGS_A_SLICE)
         while closed >= CLOSINGS_A_SLICE:
-            await self._commit()
+            try:
+                await self._commit()
+            except Exception as error:  # not the record's fault: no strike
+                raise LaneFailure(f"partition {self.identity.partition}: {error!r}") from error
             await asyncio.sleep(0)
             closed = self.fold.advance(record, CLOSINGS_A_SLICE)
 
@@ -243,14 +258,17 @@ class Lane:
         count = sum(map(len, units))
         if appended.last_offset - appended.first_offset + 1 == count and appended.first_offset == self.changelog_end:
             self.changelog_end = appended.last_offset + 1
-            return appended.last_offset
-        return self._note_foreign_writer(appended, count)
+        else:
+            self._note_foreign_writer(appended, count)
+        return min(appended.last_offset, self._own_until)
 
-    def _note_foreign_writer(self, appended: Appended, count: int) -> int:
+    def _note_foreign_writer(self, appended: Appended, count: int) -> None:
         """Somebody else has appended to this lane's changelog: leave the gap for `heal`, which reads it and writes it over.
 
-        `changelog_end` stays where the gap begins, so the next sweep finds the log longer than it should be.
+        `changelog_end` stays where the gap begins, so the next sweep finds the log longer than it should be. The
+        store stays there too: if this lane is the zombie, a later take-over must read what the owner has put into the gap.
         """
+        self._own_until = min(self._own_until, self.changelog_end - 1)
         log.error(
             "foreign_writer_found",
             extra={
@@ -260,7 +278,6 @@ class Lane:
                 "count": count,
             },
         )
-        return appended.last_offset
 
     # -- what does not go well
 
@@ -378,9 +395,10 @@ class Lane:
             if row_key is None or not row_key.startswith(keys.PARTICIPANT):
                 return orphans
             group_key, opened_offset = keys.group_key_of(row_key), keys.opened_offset_of(row_key)
-            row = self.rows.get(group_key)
-            if row is None or row.opened_offset != opened_offset:
-                orphans.append((group_key, opened_offset))
+            with suppress(DamagedRow):  # judged when a record meets it, not here: the lane must live
+                row = self.rows.get(group_key)
+                if row is None or row.opened_offset != opened_offset:
+                    orphans.append((group_key, opened_offset))
             start = keys.after(keys.round_prefix(keys.PARTICIPANT, group_key, opened_offset))
 
 

@@ -72,8 +72,8 @@ class Lanes:
         self.is_ready = False
         crash_point("K8")
         await asyncio.to_thread(self._let_go, set(active), set(standby))
-        check = await asyncio.to_thread(self._commands_log.look)
         ends = await asyncio.to_thread(self._restore, active)
+        check = await asyncio.to_thread(self._commands_log.look)  # after the restore: its watermarks may be that new
         for partition in active:
             await self._take_over_one(partition, ends[partition], check)
         await asyncio.to_thread(self._follow, standby)
@@ -179,10 +179,12 @@ class Lanes:
         """Stop the worker if the commands topic was re-created, repartitioned, or lost what is still to be read."""
         if not self.is_ready:
             return
+        watermarks = {partition: lane.watermark for partition, lane in self.by_partition.items()}  # lanes go on meanwhile
         check = await asyncio.to_thread(self._commands_log.look)
         for partition, lane in list(self.by_partition.items()):
             check.refuse_other_topic(lane.identity.topic_id, lane.identity.partitions)
-            check.position(partition, lane.watermark)
+            if partition in watermarks:
+                check.position(partition, watermarks[partition])
 
     async def _read_keys(self, partition: int, start: int) -> tuple[Sequence[bytes], int]:
         return await asyncio.to_thread(self._changelog.read_keys, partition, start)

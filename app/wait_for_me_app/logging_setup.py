@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wait_for_me_app.settings import Settings
 
+_LIBRARIES = ("aiokafka", "faust", "mode")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "data"}
 
 
@@ -48,6 +49,8 @@ class JsonFormatter(logging.Formatter):
 def logging_config(settings: Settings) -> dict[str, Any]:
     """Return a `logging.config` dictionary; Faust takes it as `logging_config`, so that it does not install its own."""
     formatter = JsonFormatter if settings.log_format == "json" else TextFormatter
+    level = settings.log_level.upper()
+    libraries = "WARNING" if level == "INFO" else level  # at info they narrate every step of theirs
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -55,7 +58,8 @@ def logging_config(settings: Settings) -> dict[str, Any]:
         "handlers": {
             "stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.__stderr__"},
         },
-        "root": {"level": settings.log_level.upper(), "handlers": ["stderr"]},
+        "loggers": {name: {"level": libraries} for name in _LIBRARIES},
+        "root": {"level": level, "handlers": ["stderr"]},
     }
 
 

@@ -107,7 +107,7 @@ class Finished(_Outcome, frozen=True, kw_only=True, omit_defaults=True, tag="fin
 Outcome = Progress | Finished
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Progress | Finished).decode
+_decoder: msgspec.json.Decoder[Progress | Finished] = msgspec.json.Decoder(Progress | Finished)
 
 
 class _Version(Struct):
@@ -150,6 +150,6 @@ def decode_outcome(value: bytes) -> Outcome:
         version = _decode_version(value).version
         if version > OUTCOME_VERSION:
             raise NewerOutcome(f"an outcome has version {version}: run the release that wrote it, or a later one")
-        return _decode(value)
+        return _decoder.decode(value)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise DamagedOutcome(f"not an outcome ({error}): only executors may write to the outcomes topic") from error

@@ -31,7 +31,7 @@ def needs_tick(lane: Lane, broker_now_ms: int | None) -> bool:
     due_ms = lane.earliest_due_ms
     if due_ms == NEVER_MS or lane.last_tick_offset > lane.watermark:
         return False
-    return broker_now_ms is None or due_ms <= broker_now_ms
+    return broker_now_ms is None or (due_ms <= broker_now_ms and lane.has_due(broker_now_ms))
 
 
 @dataclass(kw_only=True)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from wait_for_me_app import topics
+from wait_for_me_app import callbacks, topics
 from wait_for_me_app.settings import Settings
 from wait_for_me_app.topics import DAY_MS, HOUR_MS, ExistingTopic, Problem, plan, problems_of, wanted_topics
 
@@ -214,6 +214,11 @@ def test_commands_that_are_kept_for_ever_need_outcomes_that_are() -> None:
     """-1 is longer than any number."""
     found = only(with_config(COMMANDS, retention_ms="-1"))
     assert (found.topic, found.remedy.endswith("retention.ms=-1")) == (OUTCOMES, True)
+
+
+def test_the_longest_retry_is_the_one_that_callbacks_may_ask_for() -> None:
+    """A policy that retries longer is refused where it is written, so outcomes are kept long enough for all."""
+    assert topics.LONGEST_RETRY_MS == callbacks.LONGEST_SPAN_MS
 
 
 def test_a_wait_may_be_longer_than_the_commands_are_kept() -> None:

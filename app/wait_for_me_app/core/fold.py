@@ -52,6 +52,9 @@ LOG_APPEND_TIME: Final = 1
 REROUTED_HEADER: Final = "wfm_rerouted"
 EVENT_ID_HEADER: Final = "wfm_event_id"
 
+LOOKS_AT_ONCE: Final = 200
+LINGER_CHECK_MS: Final = 30_000
+
 
 class Record(Protocol):
     """What the fold reads of a Kafka record; aiokafka's ConsumerRecord is one."""
@@ -174,6 +177,31 @@ class Fold:
             self._add(record, command)
         elif type(command) is Remove:
             self._remove(record, command)
+
+    def has_due(self, now_ms: int) -> bool:
+        """Return whether an open round's deadline is at or before `now_ms`; decides nothing, and puts stale entries where they belong.
+
+        A row that merely lingers is no reason for a tick: what frees it is the next record, whenever that comes.
+        """
+        for _ in range(LOOKS_AT_ONCE):
+            due = self.deadlines.pop_due(now_ms)
+            if due is None:
+                return False
+            group_key, noted_ms = due
+            try:
+                row = self.rows.get(group_key)
+            except Exception:
+                self.deadlines.watch_again(group_key, noted_ms)
+                raise
+            if row is None:
+                self.deadlines.forget(group_key)
+            elif type(row) is OpenRound:
+                self.deadlines.watch_again(group_key, row.due_ms)
+                if row.due_ms <= now_ms:
+                    return True
+            else:
+                self.deadlines.watch_again(group_key, max(row.due_ms, now_ms + LINGER_CHECK_MS))
+        return False
 
     # -- step 1: timeouts and freed rows
 

@@ -102,6 +102,8 @@ class FetchThread:
     def _follow_orders(self) -> None:
         epoch, positions = self._wanted
         if epoch != self._epoch:
+            # librdkafka keeps a pause over assignments: a lane that was full before a rebalance would never be fetched again.
+            self._consumer.resume([TopicPartition(self._topic, partition) for partition in self._paused])
             self._consumer.assign(
                 [TopicPartition(self._topic, partition, offset) for partition, offset in positions.items()]
             )

@@ -70,6 +70,7 @@ class LaneConsumer(driver.Consumer):
         await self._thread.hush()  # type: ignore[attr-defined]  # MemberThread, see _new_consumer_thread
         self.close_intakes()
         self.intakes = {partition: Intake(offset) for partition, offset in positions.items()}
+        self._tell_who_is_full()  # nobody any more
         self._fetch_thread().assign(self._epoch, positions)
 
     def close_intakes(self) -> None:
@@ -120,10 +121,13 @@ class LaneConsumer(driver.Consumer):
     def _offer(self, epoch: int, fetched: Fetched) -> None:
         if epoch != self._epoch:
             return  # read for lanes that have been given up meanwhile
-        for partition, (records, size_bytes) in fetched.items():
-            intake = self.intakes[partition]
-            intake.offer(records, size_bytes)
-            self._ring(partition, intake)
+        try:
+            for partition, (records, size_bytes) in fetched.items():
+                intake = self.intakes[partition]
+                intake.offer(records, size_bytes)
+                self._ring(partition, intake)
+        except Exception as error:  # noqa: BLE001  # called by the loop, which would only log it
+            self._on_fetch_failure(error)
         self._tell_who_is_full()
 
     def _tell_who_is_full(self) -> None:

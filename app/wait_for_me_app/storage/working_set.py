@@ -55,7 +55,8 @@ class WorkingSet:
 
     def put(self, group_key: bytes, row: Round) -> None:
         self._changed[group_key] = row
-        self._keep(group_key, row)
+        if self._young.get(group_key) is not row:
+            self._keep(group_key, row)
 
     def participant(self, group_key: bytes, opened_offset: int, participant_key: str) -> Arrival | None:
         row_key = keys.participant_row_key(group_key, opened_offset, participant_key)

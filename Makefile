@@ -1,0 +1,56 @@
+# `make` lists what there is. Everything runs in .venv, which is made when it is missing and renewed when pyproject.toml changes.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+READY := .venv/.ready
+TESTS ?= tests
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test verify lint format types arch kafka up down clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(READY) ## Install everything into .venv (the other targets do it when needed)
+
+demo: $(READY) ## Show it all at work in a minute; needs neither Kafka nor Docker
+	@$(BIN)/wait-for-me demo
+
+test: $(READY) ## Run the tests (make test TESTS=tests/unit for some); a real Kafka is used if Java 17 and Maven are here
+	@$(BIN)/pytest $(TESTS)
+
+verify: lint types arch test ## Run exactly what CI runs
+
+lint: $(READY) ## Check format and style
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+format: $(READY) ## Put everything into format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+types: $(READY) ## Check types, strictly
+	@$(BIN)/mypy
+
+arch: $(READY) ## Check who may import whom
+	@$(BIN)/lint-imports --no-cache
+
+kafka: $(READY) ## Run a real Kafka on localhost:9092 until Ctrl-C (Java 17 and Maven)
+	@$(BIN)/python tests/kafka_broker.py
+
+up: ## Start Kafka, topics, two workers and an executor with Docker
+	docker compose up --build --detach
+
+down: ## Stop what `make up` started; volumes stay
+	docker compose down
+
+clean: ## Remove what can be made again, Kafka's jars and data included
+	rm -rf .venv .kafka .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find app producers tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer on the PATH: install one, or say make PYTHON=/path/to/python" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
