@@ -250,6 +250,9 @@ class MemoryChangelog:
         """Return where each partition begins and ends."""
         return {one: LogBounds(first=0, end=self._outlet.end(TOPICS.changelog, one)) for one in partitions}
 
+    def close(self) -> None:
+        """Keep everything: there is no connection to close."""
+
     def restore(self, stores: Mapping[int, Store]) -> dict[int, int]:
         """Bring the stores up to the end."""
         self.while_restoring()

@@ -109,6 +109,12 @@ _FLAGS: MappingProxyType[str, Callable[[Any], Any]] = MappingProxyType(
             multiple=True,
             help="Module that registers callbacks; repeat it for more. [WAIT_FOR_ME_CALLBACKS]",
         ),
+        "webhooks": click.option(
+            "--webhooks",
+            metavar="FILE",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="TOML file of callbacks that are webhooks. [WAIT_FOR_ME_WEBHOOKS]",
+        ),
         "log_level": click.option("--log-level", type=click.Choice(LOG_LEVELS), help="[WAIT_FOR_ME_LOG_LEVEL]"),
         "log_format": click.option("--log-format", type=click.Choice(LOG_FORMATS), help="[WAIT_FOR_ME_LOG_FORMAT]"),
     }
@@ -240,6 +246,9 @@ def _print_json(document: object) -> None:
     click.echo(json.dumps(document, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
 
 
+_FAUST_LEVELS = {"warning": "warn"}  # every other level has the same name there
+
+
 # --- processes -------------------------------------------------------------------------------------------------------
 
 
@@ -251,8 +260,18 @@ def worker(settings: Settings) -> None:
 
     data_directory.claim(settings.data_directory)
     loop = ["-L", "uvloop"] if importlib.util.find_spec("uvloop") else []
-    arguments = [*loop, "-A", "wait_for_me_app.worker", "worker", "-l", settings.log_level, "--without-web"]
-    _become([sys.executable, "-P", "-m", "faust", *arguments], {**os.environ, **settings.environment()})
+    arguments = [*loop, "-A", "wait_for_me_app.worker", "worker", "-l", _FAUST_LEVELS.get(settings.log_level, settings.log_level), "--without-web"]
+    _become([sys.executable, "-P", "-m", "faust", *arguments], _environment_of(settings))
+
+
+def _environment_of(settings: Settings) -> dict[str, str]:
+    """Return this environment with these settings in it: what was read from flags or files must not be given twice."""
+    read_by_others = ("WAIT_FOR_ME_KAFKA_", "WAIT_FOR_ME_TEST_")
+    kept = {n: v for n, v in os.environ.items() if not n.startswith("WAIT_FOR_ME_") or n.startswith(read_by_others)}
+    # Of the Kafka properties, some are settings of ours as well, and a flag may have overruled them.
+    for name in ("BOOTSTRAP_SERVERS", "METADATA_BROKER_LIST", "SESSION_TIMEOUT_MS"):
+        kept.pop(f"WAIT_FOR_ME_KAFKA_{name}", None)
+    return {**kept, **settings.environment()}
 
 
 def _become(command: list[str], environment: dict[str, str]) -> None:
@@ -267,13 +286,18 @@ def _become(command: list[str], environment: dict[str, str]) -> None:
 
 
 @cli.command()
-@_settings_from(*_PROCESS, "callbacks")
+@_settings_from(*_PROCESS, "callbacks", "webhooks")
 def executor(settings: Settings) -> int:
     """Run registered callbacks for what fires, until stopped."""
     from wait_for_me_app import executor as process
     from wait_for_me_app.logging_setup import configure_logging
 
     configure_logging(settings)
+    if settings.webhooks is not None:
+        from wait_for_me_app.callbacks import DEFAULT_REGISTRY
+        from wait_for_me_app.webhooks import register_webhooks
+
+        register_webhooks(DEFAULT_REGISTRY, settings.webhooks, os.environ)
     sys.path.append(
         os.getcwd()
     )  # last, so that nothing here hides an installed module; where operators look for theirs

@@ -96,7 +96,7 @@ def faust_settings(settings: Settings, *, scheme: str = "kafka") -> dict[str, An
         "broker": broker_urls(settings.bootstrap_servers, scheme=scheme),
         "broker_client_id": "wait-for-me-worker",
         "broker_session_timeout": session_s,
-        "broker_heartbeat_interval": min(3.0, session_s / 3),  # three missed heartbeats before the broker gives up
+        "broker_heartbeat_interval": min(1.0, session_s / 3),  # how soon a survivor hears that it must take over
     }
     for name, (keys, convert) in _FAUST_NAMES.items():
         if name in settings.kafka:

@@ -93,8 +93,9 @@ class Lanes:
         log.info("worker_ready", extra={"lanes": len(self.by_partition)})
 
     def close(self) -> None:
-        """Close every store."""
+        """Close every store, and what read the changelog."""
         self._let_go(set(), set())
+        self._changelog.close()
 
     async def _take_over_one(self, partition: int, changelog_end: int, check: CommandsLogCheck) -> None:
         kept = self.by_partition.get(partition)

@@ -71,14 +71,20 @@ class Changelog:
     def __init__(self, properties: Mapping[str, Any], topic: str) -> None:
         self._properties = {**properties, **_PROPERTIES}
         self._topic = topic
+        self._probe: Consumer | None = None
 
     def bounds(self, partitions: Iterable[int]) -> dict[int, LogBounds]:
-        """Return where each partition begins and ends now."""
-        consumer = Consumer(self._properties)
-        try:
-            return {partition: self._bounds(consumer, partition) for partition in partitions}
-        finally:
-            consumer.close()
+        """Return where each partition begins and ends now; asked every second, so it keeps its connection."""
+        if self._probe is None:
+            self._probe = Consumer(self._properties)
+        probe = self._probe
+        return {partition: self._bounds(probe, partition) for partition in partitions}
+
+    def close(self) -> None:
+        """Close the connection that `bounds` keeps."""
+        if self._probe is not None:
+            self._probe.close()
+            self._probe = None
 
     def restore(self, stores: Mapping[int, Store]) -> dict[int, int]:
         """Read each partition from its store's offset to its end; return the ends."""

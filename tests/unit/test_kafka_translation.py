@@ -40,7 +40,7 @@ def test_a_plaintext_cluster_needs_no_credentials() -> None:
     chosen = faust_settings(settings())
     assert chosen["broker"] == "kafka://k1:9092;kafka://k2:9092"
     assert chosen["broker_session_timeout"] == 10.0
-    assert chosen["broker_heartbeat_interval"] == 3.0
+    assert chosen["broker_heartbeat_interval"] == 1.0
     assert "broker_credentials" not in chosen
     assert auth_settings(settings()) == {"security_protocol": "PLAINTEXT"}
 
