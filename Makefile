@@ -55,5 +55,5 @@ $(READY): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-include benchmarks/bench.mk
-include tests/simulation/simulation.mk
+-include benchmarks/bench.mk
+-include tests/simulation/simulation.mk

@@ -81,6 +81,8 @@ class MemoryOutlet:
     portions: Sequence[float] = (0.0,)
     """How much of the append that dies, and of those under way beside it, is written all the same."""
     dead: bool = False
+    while_appending: Callable[[], object] = lambda: None
+    """What else the process does while it waits for an acknowledgement."""
     _refusals: dict[str, tuple[Exception, float]] = field(default_factory=dict)
     _held: dict[str, asyncio.Event] = field(default_factory=dict)
     _begun: dict[str, asyncio.Event] = field(default_factory=dict)
@@ -91,6 +93,7 @@ class MemoryOutlet:
         """Append the units in order; what a test has ordered for this append happens to it."""
         number, self.calls = self.calls, self.calls + 1
         self.journal.append(f"begin {topic}")
+        self.while_appending()
         await self._wait_while_held(topic)
         self._maybe_die(number, topic, partition, units)
         if topic in self._refusals:
@@ -305,7 +308,9 @@ def record(offset: int, at_ms: int, value: bytes | None, key: bytes | None = b"g
     )
 
 
-def add(offset: int, at_ms: int, group: str = "g", participant: str = "p", *, of: int = 2, **more: Any) -> FetchedRecord:
+def add(
+    offset: int, at_ms: int, group: str = "g", participant: str = "p", *, of: int = 2, **more: Any
+) -> FetchedRecord:
     """Return an add with a wait of 60 s."""
     headers = more.pop("headers", ())
     value = {
@@ -335,7 +340,9 @@ def tick(offset: int, at_ms: int) -> FetchedRecord:
 # -- lanes
 
 
-def new_lane(outlet: MemoryOutlet, store: Store | None = None, *, partition: int = 0, partitions: int = 1, **more: Any) -> Lane:
+def new_lane(
+    outlet: MemoryOutlet, store: Store | None = None, *, partition: int = 0, partitions: int = 1, **more: Any
+) -> Lane:
     """Return a lane that goes on where its changelog ends."""
     return Lane(
         identity=Identity(topic_id=TOPIC_ID, partition=partition, partitions=partitions, **more.pop("identity", {})),

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wait_for_me.errors import ConfigurationError, InvalidCommand, NotReady, WaitForMeError, WaitTimeout
+from wait_for_me_app.dlq.command import make_group as make_dlq
 from wait_for_me_app.exit_codes import ExitCode
 from wait_for_me_app.settings import LOG_FORMATS, LOG_LEVELS, Settings
 
@@ -311,6 +312,9 @@ def demo(as_json: bool) -> int:
     from wait_for_me_app import demo as show
 
     return show.run(json=as_json)
+
+
+cli.add_command(make_dlq(_settings_from(*_DEPLOYMENT, "log_level", "log_format")))
 
 
 # --- topics ----------------------------------------------------------------------------------------------------------

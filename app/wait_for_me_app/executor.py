@@ -60,7 +60,7 @@ _FIRES_AT_ONCE: Final = 500
 _IDLE_MS: Final = 100
 _BUSY_MS: Final = 10
 _SETTLE_MS: Final = 5_000
-_HAND_OVER_SECONDS: Final = 1.0
+_HAND_OVER_MS: Final = 1_000
 
 
 def clock() -> Now:
@@ -191,7 +191,7 @@ class Executor:
         self._schedule.interrupt(self._clock())
         self._act()
         self._turn_while(lambda: bool(self._outbox.is_busy or self._effects), _SETTLE_MS)
-        self._commit_now()
+        self._commit_now(self._schedule.positions())
 
     def _turn_while(self, condition: Callable[[], bool], at_most_ms: int) -> None:
         until_ms = self._clock().steady_ms + at_most_ms
@@ -301,15 +301,15 @@ class Executor:
             crash_point("X4")
             self._consumer.commit(offsets=self._fires_at(offsets), asynchronous=True)
 
-    def _commit_now(self) -> None:
+    def _commit_now(self, positions: dict[int, int]) -> None:
         """Commit and wait; what cannot be committed is read again, and known."""
         try:
-            self._commit_positions()
+            self._commit(positions)
         except KafkaException as exception:
             log.warning("commit_failed", extra={"why": exception.args[0].str()})
 
-    def _commit_positions(self) -> None:
-        if positions := self._schedule.positions():
+    def _commit(self, positions: dict[int, int]) -> None:
+        if positions:
             for partition in self._consumer.commit(offsets=self._fires_at(positions), asynchronous=False):
                 if partition.error is not None:
                     raise KafkaException(partition.error)
@@ -339,7 +339,7 @@ class Executor:
             return True
         log.warning("stood_still", extra={"ms": self._clock().steady_ms - self._sure_steady_ms})
         try:
-            self._commit_positions()
+            self._commit(self._schedule.positions())
         except KafkaException as exception:
             if exception.args[0].code() != KafkaError.REBALANCE_IN_PROGRESS:  # which only a member is told
                 log.warning("membership_uncertain", extra={"why": exception.args[0].str()})
@@ -354,13 +354,26 @@ class Executor:
             self._reader.restore(self._schedule.assigned(partition.partition))
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Hand over in order: start nothing, wait a moment for what is under way, and commit what that makes safe."""
         if self._is_over:
             return
-        self._outbox.flush(_HAND_OVER_SECONDS)
-        self._take_acks()
-        self._commit_now()
-        for partition in partitions:
-            self._schedule.revoked(partition.partition)
+        numbers = [partition.partition for partition in partitions]
+        leaving = {
+            number: self._schedule.tenures[number] for number in self._schedule.held_partitions() if number in numbers
+        }
+        for number in numbers:
+            self._schedule.revoked(number)
+        self._settle(_HAND_OVER_MS)
+        self._commit_now({number: tenure.offsets.position for number, tenure in leaving.items()})
+
+    def _settle(self, at_most_ms: int) -> None:
+        """Wait for acknowledgements and carry out what follows from them, without reading anything."""
+        until_ms = self._clock().steady_ms + at_most_ms
+        self._act()
+        while self._outbox.is_busy and self._clock().steady_ms < until_ms:
+            self._outbox.wait(_BUSY_MS / 1000)
+            self._take_acks()
+            self._act()
 
     def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for partition in partitions:

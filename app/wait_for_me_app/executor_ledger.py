@@ -1,7 +1,8 @@
 """What the outcomes of one partition say, folded from its records: which fires are final, and how far the others are. Pure.
 
 The rule: final wins, whatever comes before or after it, so a log and what compaction leaves of it fold to the same ledger. A final
-fire costs 16 bytes of knowledge; it is remembered as long as Kafka remembers it.
+fire costs 16 bytes of knowledge; it is remembered as long as Kafka remembers it. One thing overrules a final outcome, and only a
+dead one: the progress of the same fire sent once more on purpose (`retries.py`).
 """
 
 from __future__ import annotations
@@ -10,33 +11,45 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from wait_for_me_app.outcomes import DamagedOutcome, Finished, Progress, decode_outcome, parse_key
+from wait_for_me_app.outcomes import DEAD, DamagedOutcome, Finished, NewerOutcome, Progress, decode_outcome, parse_key
+from wait_for_me_app.retries import runs_again
 
 _WEEK_MS: Final = 7 * 24 * 3_600_000
+_DEAD_MARK: Final = b'"state":"dead"'  # no text in a record can hold it: there, quotes are escaped
 
 
 class FinalFires:
-    """The fires that are over: 16 bytes each, forgotten a week at a time when Kafka has forgotten them too."""
+    """The fires that are over: 16 bytes each, and an offset for the dead; forgotten a week at a time when Kafka has, too."""
 
-    __slots__ = ("_by_week", "_kept_ms")
+    __slots__ = ("_by_week", "_died_at", "_kept_ms")
 
     def __init__(self, kept_ms: int | None = None) -> None:
         self._kept_ms = kept_ms
         self._by_week: dict[int, set[bytes]] = {}
+        self._died_at: dict[bytes, int] = {}
 
-    def add(self, uuid: bytes, at_ms: int) -> None:
-        """Remember a fire that became final at that time; forget those that are too old for it."""
+    def add(self, uuid: bytes, at_ms: int, died_at: int | None = None) -> None:
+        """Remember a fire that became final at that time, if dead then where it lay; forget those that are too old for it."""
         week = at_ms // _WEEK_MS
         if week not in self._by_week:
             self._by_week[week] = set()
             if self._kept_ms is not None:
                 self._forget_before(at_ms - self._kept_ms)
         self._by_week[week].add(uuid)
+        if died_at is not None:
+            self._died_at[uuid] = died_at
+        elif self._died_at:
+            self._died_at.pop(uuid, None)
 
     def discard(self, uuid: bytes) -> None:
         """Forget one fire."""
         for fires in self._by_week.values():
             fires.discard(uuid)
+        self._died_at.pop(uuid, None)
+
+    def died_at(self, uuid: bytes) -> int | None:
+        """Return the offset of the dead fire in the fires topic, or None for one that is done or unknown."""
+        return self._died_at.get(uuid)
 
     def __contains__(self, uuid: bytes) -> bool:
         return any(uuid in fires for fires in self._by_week.values())
@@ -47,6 +60,7 @@ class FinalFires:
     def _forget_before(self, ms: int) -> None:
         for week in [week for week in self._by_week if (week + 1) * _WEEK_MS <= ms]:
             del self._by_week[week]
+        self._died_at = {uuid: offset for uuid, offset in self._died_at.items() if uuid in self}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +86,8 @@ class Ledger:
         self.damaged: dict[bytes, Damaged] = {}
         """Records that cannot be read and stand under their keys still."""
         self.end_offset = 0
+        self.latest_tenure = 0
+        """The largest stamp of a tenure that has written here."""
 
     def fold(self, offset: int, key: bytes | None, value: bytes | None, appended_at_ms: int) -> None:
         """Take the next record; raise NewerOutcome for one that this release must not judge."""
@@ -91,7 +107,10 @@ class Ledger:
         if value is None:
             self.final.discard(uuid)
             return
-        self.final.add(uuid, appended_at_ms)
+        died_at = offset_of_dead(value)
+        if overrules(self.pending.get(uuid), died_at):
+            return
+        self.final.add(uuid, appended_at_ms, died_at)
         if (progress := self.pending.pop(uuid, None)) is not None:
             self.leftovers[uuid] = progress.fire_id
 
@@ -105,6 +124,10 @@ class Ledger:
         except DamagedOutcome as error:
             self._note_damage(offset, key, value, str(error), may_go=uuid not in self.pending)
             return
+        self.latest_tenure = max(self.latest_tenure, progress.tenure)
+        if overrules(progress, self.final.died_at(uuid)):
+            self.final.discard(uuid)
+            self.leftovers.pop(uuid, None)
         if uuid in self.final:
             self.leftovers[uuid] = progress.fire_id
         elif supersedes(progress, self.pending.get(uuid)):
@@ -124,8 +147,24 @@ def read_progress(uuid: bytes, value: bytes) -> Progress:
 
 
 def supersedes(new: Progress, known: Progress | None) -> bool:
-    """Return whether `new` is the later step; one with a lower revision was written by an executor that was paused."""
-    return known is None or new.revision >= known.revision
+    """Return whether `new` is the later step: of a later tenure, or later within one; arrival says nothing about that."""
+    return known is None or (new.tenure, new.revision) >= (known.tenure, known.revision)
+
+
+def offset_of_dead(value: bytes) -> int | None:
+    """Return where the fire lay that this final outcome calls dead, or None if it does not: done, or not for this release to say."""
+    if _DEAD_MARK not in value:
+        return None  # nearly all, and decoding a million of them takes seconds
+    try:
+        outcome = decode_outcome(value)
+    except (DamagedOutcome, NewerOutcome):
+        return None
+    return outcome.offset if isinstance(outcome, Finished) and outcome.state == DEAD else None
+
+
+def overrules(progress: Progress | None, died_at: int | None) -> bool:
+    """Return whether this progress is of a fire that was sent once more after it had died at that offset."""
+    return progress is not None and runs_again(progress.headers, progress.offset, died_at)
 
 
 def uuid_text(uuid: bytes) -> str:

@@ -54,10 +54,6 @@ class Outbox:
         if not self._acks and len(self._producer):
             self._producer.poll(seconds)
 
-    def flush(self, seconds: float) -> None:
-        """Wait that long for all acknowledgements."""
-        self._producer.flush(seconds)
-
     def take_safe(self) -> list[Ticket]:
         """Return the tickets of the records that Kafka has since the last call; raise ExecutorFailure if one was refused."""
         self._producer.poll(0)

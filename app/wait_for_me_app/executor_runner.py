@@ -12,10 +12,12 @@ import inspect
 import threading
 from collections.abc import Coroutine
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Final
 
 from wait_for_me_app.callbacks import Call
 from wait_for_me_app.executor_effects import Start
+
+_CLEAN_UP_SECONDS: Final = 0.5
 
 Ended = tuple[int, BaseException | None]
 
@@ -101,12 +103,13 @@ class _Tasks:
     def __init__(self, ended: SimpleQueue[Ended]) -> None:
         self._ended = ended
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._serve, name="callbacks-async", daemon=True)
         self._running: dict[int, asyncio.Task[None]] = {}  # touched on the loop only
 
     def start(self, token: int, call: Call) -> None:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="callbacks-async", daemon=True).start()
+            self._thread.start()
         self._loop.call_soon_threadsafe(self._spawn, token, call)
 
     def cancel(self, token: int) -> None:
@@ -116,6 +119,16 @@ class _Tasks:
     def close(self) -> None:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(2 * _CLEAN_UP_SECONDS)  # not for ever: a callback may block the loop
+
+    def _serve(self) -> None:
+        assert self._loop is not None
+        self._loop.run_forever()
+        if left := asyncio.all_tasks(self._loop):
+            for task in left:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.wait(left, timeout=_CLEAN_UP_SECONDS))
+        self._loop.close()
 
     def _spawn(self, token: int, call: Call) -> None:
         self._running[token] = asyncio.get_running_loop().create_task(self._run(token, call))

@@ -24,8 +24,9 @@ from wait_for_me.codec import decode_fire
 from wait_for_me.errors import InvalidFire
 from wait_for_me.topic_names import TopicNames
 from wait_for_me_app import executor_records as records
+from wait_for_me_app.callback_errors import RetryAfter, SetAside
 from wait_for_me_app.callbacks import BadParameters, Callback
-from wait_for_me_app.core.retry import GiveUp
+from wait_for_me_app.core.retry import Decision, GiveUp, TryAgain
 from wait_for_me_app.executor_effects import (
     Cancel,
     Effect,
@@ -45,9 +46,18 @@ from wait_for_me_app.executor_steps import Steps, names
 from wait_for_me_app.executor_takeover import OutcomeRecord, Takeover
 from wait_for_me_app.executor_tenure import Attempt, Entry, Hold, Phase, Tenure
 from wait_for_me_app.executor_timers import Timers
+from wait_for_me_app.retries import is_retry, runs_again
 
 _FINISHED_WHEN_LEAVING: Final = frozenset(
-    {Phase.STARTING, Phase.TAKING_BACK, Phase.RUNNING, Phase.FAILING, Phase.SETTING_ASIDE, Phase.FINISHING}
+    {
+        Phase.ACCEPTING,  # so that its offset can still be committed
+        Phase.STARTING,
+        Phase.TAKING_BACK,
+        Phase.RUNNING,
+        Phase.FAILING,
+        Phase.SETTING_ASIDE,
+        Phase.FINISHING,
+    }
 )
 
 
@@ -92,6 +102,8 @@ class Schedule:
             return
         tenure.hold = Hold.HELD
         tenure.final, tenure.outcomes_end, tenure.offsets = ledger.final, ledger.end_offset, Offsets(next_offset)
+        # The clock stands in for predecessors of whom nothing has arrived yet; their records may, and must not count.
+        tenure.stamp = max(ledger.latest_tenure + 1, now.wall_ms)
         self._takeover.take_over(tenure, ledger, now)
         self._steps.report(
             logging.INFO,
@@ -150,6 +162,8 @@ class Schedule:
             self._steps.set_record_aside(tenure, record, error)
             return
         known = tenure.entries.get(uuid)
+        if uuid in tenure.final and is_retry(record.headers):
+            self._reopen(tenure, uuid, record, fire.fire_id)
         if known is None and uuid not in tenure.final:
             known = self._fires.enter(tenure, uuid, records.accepted(record, fire, now), Phase.ACCEPTING)
             self._steps.accept(known)
@@ -157,6 +171,13 @@ class Schedule:
             known.copies.append(record.offset)
         else:
             tenure.offsets.safe(record.offset)
+
+    def _reopen(self, tenure: Tenure, uuid: bytes, record: FireRecord, fire_id: str) -> None:
+        """Somebody has sent a fire once more: if it is dead, and this is not a copy, it is no longer final."""
+        if runs_again(record.headers, record.offset, tenure.final.died_at(uuid)):
+            tenure.final.discard(uuid)
+        event = "retry_ignored" if uuid in tenure.final else "retry_taken"
+        self._steps.report(logging.INFO, event, fire_id=fire_id, partition=record.partition, offset=record.offset)
 
     # -- Kafka has a record
 
@@ -198,7 +219,7 @@ class Schedule:
 
     def _finished(self, entry: Entry, now: Now) -> None:
         """The final outcome is safe. Only now may the progress go, or a crash between the two would lose the fire."""
-        entry.tenure.final.add(entry.uuid, now.wall_ms)
+        entry.tenure.final.add(entry.uuid, now.wall_ms, None if entry.code is None else entry.progress.offset)
         self._fires.drop(entry)
         self._steps.delete_progress(entry.tenure.partition, entry.progress.fire_id)
         self._steps.report_final(entry)
@@ -325,8 +346,9 @@ class Schedule:
         self._fail(attempt, code, reason, now)
 
     def _fail(self, attempt: Attempt, code: str, reason: str, now: Now, error: BaseException | None = None) -> None:
-        decision = attempt.callback.policy.after(attempt.number, _roll(attempt))
+        decision = _decide(attempt, error)
         next_at_ms = None if isinstance(decision, GiveUp) else now.wall_ms + decision.wait_ms
+        code = error.code if isinstance(error, SetAside) else code
         progress = attempt.entry.progress
         self._steps.fail(
             attempt.entry, records.failed(progress, code=code, reason=reason, next_at_ms=next_at_ms), error
@@ -365,6 +387,18 @@ class Schedule:
     def held_partitions(self) -> list[int]:
         """Return the partitions whose outcomes are known and whose fires are read."""
         return [partition for partition, tenure in self.tenures.items() if tenure.hold is Hold.HELD]
+
+
+def _decide(attempt: Attempt, error: BaseException | None) -> Decision:
+    """Return what follows a failure: what the policy says, unless the callback has asked for the end or for a longer wait."""
+    policy, roll = attempt.callback.policy, _roll(attempt)
+    decision = policy.after(attempt.number, roll)
+    if isinstance(error, SetAside):
+        return GiveUp(attempts=attempt.number)
+    if isinstance(error, RetryAfter) and isinstance(decision, TryAgain):
+        asked_ms = int(error.wait_ms * (1 + policy.jitter * roll))  # never earlier than asked, and not all at once
+        return TryAgain(wait_ms=max(decision.wait_ms, min(asked_ms, policy.longest_wait_ms)))
+    return decision
 
 
 def _roll(attempt: Attempt) -> float:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from msgspec.structs import replace
+
 from wait_for_me.errors import InvalidFire
 from wait_for_me.topic_names import TopicNames
 from wait_for_me_app import executor_records as records
@@ -134,9 +136,9 @@ class Steps:
     # -- writing
 
     def _write(self, entry: Entry, phase: Phase, step: Step, progress: Progress) -> None:
-        entry.phase, entry.progress = phase, progress
+        entry.phase, entry.progress = phase, replace(progress, tenure=entry.tenure.stamp)
         key = progress_key(progress.fire_id)
-        self._append(step, entry.tenure.partition, key, encode_outcome(progress), entry)
+        self._append(step, entry.tenure.partition, key, encode_outcome(entry.progress), entry)
 
     def _append(self, step: Step, partition: int, key: bytes, value: bytes | None, ticket: Entry | None) -> None:
         topic = self._topics.outcomes

@@ -16,7 +16,14 @@ from wait_for_me_app.callbacks import Callback
 from wait_for_me_app.core.retry import RetryPolicy
 from wait_for_me_app.executor_effects import Now, ReadAgain
 from wait_for_me_app.executor_fires import Fires
-from wait_for_me_app.executor_ledger import Ledger, pending_in_order, read_progress, supersedes
+from wait_for_me_app.executor_ledger import (
+    Ledger,
+    offset_of_dead,
+    overrules,
+    pending_in_order,
+    read_progress,
+    supersedes,
+)
 from wait_for_me_app.executor_options import ExecutorOptions
 from wait_for_me_app.executor_steps import Steps, names
 from wait_for_me_app.executor_tenure import Entry, Phase, Tenure
@@ -126,7 +133,10 @@ class Takeover:
         uuid, is_progress = parsed
         entry = tenure.entries.get(uuid)
         if not is_progress:
-            tenure.final.add(uuid, appended_at_ms)
+            died_at = offset_of_dead(value)
+            if entry is not None and overrules(entry.progress, died_at):
+                return  # it died before it was sent once more
+            tenure.final.add(uuid, appended_at_ms, died_at)
             if entry is not None:
                 self._finished_elsewhere(entry)
         elif entry is not None and entry.phase is Phase.ELSEWHERE:

@@ -56,6 +56,8 @@ class Tenure:
 
     partition: int
     hold: Hold = Hold.RESTORING
+    stamp: int = 0
+    """Larger than that of every earlier tenure of this partition; written with each step."""
     final: FinalFires = field(default_factory=FinalFires)
     entries: dict[bytes, Entry] = field(default_factory=dict)
     elsewhere: dict[bytes, Entry] = field(default_factory=dict)

@@ -17,7 +17,7 @@ import asyncio
 import itertools
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -39,7 +39,14 @@ from wait_for_me_app.core.rows import Strike, Watermark
 from wait_for_me_app.crash_points import crash_point
 from wait_for_me_app.dead_letters import dead_letter
 from wait_for_me_app.storage import keys
-from wait_for_me_app.storage.row_codec import DamagedRow, decode_strike, decode_watermark, due_bytes_of, encode_other
+from wait_for_me_app.storage.row_codec import (
+    DamagedRow,
+    decode_strike,
+    decode_watermark,
+    due_bytes_of,
+    encode_other,
+    is_open_round,
+)
 from wait_for_me_app.storage.store import Change, Store
 from wait_for_me_app.storage.working_set import WorkingSet
 
@@ -125,11 +132,11 @@ class Lane:
         self.folded_topic = (uuid.UUID(watermark.topic_id), watermark.partitions) if watermark else None
         self.strike = self._stored_strike()
         self.rows = WorkingSet(self.store, hot_rows=self.hot_rows)
-        entries = (due_bytes_of(value) + keys.group_key_of(key) for key, value in self.store.items(keys.GROUP))
+        self._waiting_at_load = 0
         self.fold = Fold(
             self.identity,
             self.rows,
-            Deadlines(entries),
+            Deadlines(self._due_entries()),
             stream_time_ms=watermark.stream_time_ms if watermark else 0,
             rerouted_from=watermark.rerouted if watermark else None,
         )
@@ -180,6 +187,12 @@ class Lane:
             return True
 
     @property
+    def waiting(self) -> int:
+        """How many rounds are open."""
+        counts = self.fold.counts
+        return self._waiting_at_load + counts.opened - sum(counts.closed.values())
+
+    @property
     def earliest_due_ms(self) -> int:
         """When the next row is due, by the broker's clock."""
         return self.fold.deadlines.earliest_ms
@@ -191,7 +204,8 @@ class Lane:
         self.rows.prefetch({record.key for record in records if record.key})
         for record in records:
             try:
-                await self._settle_due(record)
+                if self.fold.advance(record, CLOSINGS_A_SLICE) >= CLOSINGS_A_SLICE:
+                    await self._settle_the_rest(record)
                 self.fold.apply(record)
             except LaneFailure:
                 raise
@@ -202,9 +216,9 @@ class Lane:
             self._folded = record.offset
         await self._commit()
 
-    async def _settle_due(self, record: Record) -> None:
-        """Close what the record's time makes due, in slices that are committed one by one."""
-        closed = self.fold.advance(record, CLOSINGS_A_SLICE)
+    async def _settle_the_rest(self, record: Record) -> None:
+        """Close what else the record's time makes due, in slices that are committed one by one."""
+        closed = CLOSINGS_A_SLICE
         while closed >= CLOSINGS_A_SLICE:
             try:
                 await self._commit()
@@ -322,6 +336,12 @@ class Lane:
         last_offset = await self._append_rows([[(error.row_key, None)]])
         self.store.write([(error.row_key, None)], last_offset)
         log.error("row_set_aside", extra={"partition": self.identity.partition, "row": repr(error.row_key)})
+
+    def _due_entries(self) -> Iterator[bytes]:
+        """Yield the heap entry of every stored row, and count the open rounds among them."""
+        for key, value in self.store.items(keys.GROUP):
+            self._waiting_at_load += is_open_round(value)
+            yield due_bytes_of(value) + keys.group_key_of(key)
 
     def _load_again(self) -> None:
         """Forget everything since the last commit: a fold that raised may have changed rows halfway."""

@@ -6,8 +6,8 @@ Two keys a fire, in the same partition number as the fire:
     fire_<uuid>             Finished, `done` or `dead`; whatever comes later, this stands
 
 A fire that has become final has its progress deleted (a null value), which saves space and means nothing: a reader that sees a final
-ignores progress, before it or after it. Everything is JSON, so `kcat` shows it; `revision` counts the steps of one fire, and a
-step with a lower one than is known comes from an executor that was paused and is ignored.
+ignores progress, before it or after it. Everything is JSON, so `kcat` shows it. `revision` counts the steps of one fire, and `tenure`
+rises with each takeover of the partition: a step of an earlier tenure than is known was under way for too long, and is ignored.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ class Progress(_Outcome, frozen=True, kw_only=True, omit_defaults=True, tag="pro
     """
 
     state: ProgressState
+    tenure: int = 0
+    """Stamp of the tenure that wrote it; a later tenure has a larger one."""
     accepted_at_ms: int
     next_attempt_at_ms: int | None = None
     started_at_ms: int | None = None

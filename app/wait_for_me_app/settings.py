@@ -56,8 +56,22 @@ class Settings:
     standby_replicas: int = 0
     callbacks: tuple[str, ...] = ()
     """Modules that the executor imports so that they register their callbacks."""
+    webhooks: Path | None = None
+    """TOML file of callbacks that are webhooks."""
     log_format: str = "text"
     log_level: str = "info"
+    web_host: str = "127.0.0.1"
+    """Where a worker serves its page, its API and its health. Beyond loopback it needs a token."""
+    web_port: int = 6066
+    """0 turns the web off. Where the port is taken, the next free one of ten is used."""
+    web_url: str = ""
+    """How other workers reach this one's web, if not at its host and port; a name that resolves for them, behind no proxy."""
+    web_token: str = field(default="", repr=False)
+    web_read_only: bool = False
+    web_hide_payloads: bool = False
+    """Keeps parameters and dead letters' bytes out of page and API."""
+    server: str = "http://127.0.0.1:6066"
+    """The worker that the command line asks about groups; any one answers for all."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kafka", MappingProxyType(dict(self.kafka)))
@@ -70,7 +84,7 @@ class Settings:
         >>> Settings.from_environment({"WAIT_FOR_ME_PARTITIONS": "4"}, prefix="staging").partitions
         4
         """
-        environ = os.environ if environ is None else environ
+        environ = _with_token_from_file(os.environ if environ is None else environ)
         _refuse_unknown_names(environ)
         given = {name: environ[name] for name in _VARIABLES if environ.get(name)}  # empty counts as not set
         chosen = {_VARIABLES[name][0]: _VARIABLES[name][1](name, text) for name, text in given.items()}
@@ -182,11 +196,36 @@ _VARIABLES: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyTy
         "WAIT_FOR_ME_SESSION_TIMEOUT_MS": ("session_timeout_ms", _integer),
         "WAIT_FOR_ME_STANDBY_REPLICAS": ("standby_replicas", _integer),
         "WAIT_FOR_ME_CALLBACKS": ("callbacks", _modules),
+        "WAIT_FOR_ME_WEBHOOKS": ("webhooks", _path),
         "WAIT_FOR_ME_LOG_FORMAT": ("log_format", _lower),
         "WAIT_FOR_ME_LOG_LEVEL": ("log_level", _lower),
+        "WAIT_FOR_ME_WEB_HOST": ("web_host", _text),
+        "WAIT_FOR_ME_WEB_PORT": ("web_port", _integer),
+        "WAIT_FOR_ME_WEB_URL": ("web_url", _text),
+        "WAIT_FOR_ME_WEB_TOKEN": ("web_token", _text),
+        "WAIT_FOR_ME_WEB_READ_ONLY": ("web_read_only", _boolean),
+        "WAIT_FOR_ME_WEB_HIDE_PAYLOADS": ("web_hide_payloads", _boolean),
+        "WAIT_FOR_ME_SERVER": ("server", _text),
     }
 )
 VARIABLE_NAMES = tuple(_VARIABLES)
+
+
+_TOKEN, _TOKEN_FILE = "WAIT_FOR_ME_WEB_TOKEN", "WAIT_FOR_ME_WEB_TOKEN_FILE"
+
+
+def _with_token_from_file(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Put the content of WAIT_FOR_ME_WEB_TOKEN_FILE in the token's place."""
+    path = environ.get(_TOKEN_FILE)
+    rest = {name: value for name, value in environ.items() if name != _TOKEN_FILE}
+    if not path:
+        return rest
+    if environ.get(_TOKEN):
+        raise ConfigurationError(f"{_TOKEN} and {_TOKEN_FILE} are both set. Remove one of them.")
+    try:
+        return {**rest, _TOKEN: Path(path).read_text(encoding="utf-8").strip()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{_TOKEN_FILE} cannot be read ({error}). Name a readable text file.") from error
 
 
 def _as_text(value: object) -> str:
@@ -234,6 +273,7 @@ def _check(settings: Settings) -> None:
     _check_choice("WAIT_FOR_ME_LOG_FORMAT", settings.log_format, LOG_FORMATS)
     _check_choice("WAIT_FOR_ME_LOG_LEVEL", settings.log_level, LOG_LEVELS)
     _check_durability(settings)
+    _check_web(settings)
 
 
 def _check_bootstrap_servers(servers: str) -> None:
@@ -260,6 +300,33 @@ def _check_ranges(settings: Settings) -> None:
     _check_range("WAIT_FOR_ME_REPLICATION_FACTOR", settings.replication_factor, 1, 100)
     _check_range("WAIT_FOR_ME_SESSION_TIMEOUT_MS", settings.session_timeout_ms, 1_000, 1_800_000)
     _check_range("WAIT_FOR_ME_STANDBY_REPLICAS", settings.standby_replicas, 0, 10)
+
+
+_LOOPBACK = re.compile(r"localhost|127(?:\.\d{1,3}){3}|::1|\[::1\]", re.IGNORECASE)
+_HTTP_URL = re.compile(r"https?://[A-Za-z0-9.\-_\[\]:]+/?")
+SHORTEST_TOKEN = 16
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches the host."""
+    return _LOOPBACK.fullmatch(host) is not None
+
+
+def _check_web(settings: Settings) -> None:
+    _check_range("WAIT_FOR_ME_WEB_PORT", settings.web_port, 0, 65_535)
+    for name, url in (("WAIT_FOR_ME_WEB_URL", settings.web_url), ("WAIT_FOR_ME_SERVER (--server)", settings.server)):
+        if url and not _HTTP_URL.fullmatch(url):
+            raise ConfigurationError(f"{name} is {url!r}, which is no address. Write http://HOST:PORT.")
+    if settings.web_token and (len(settings.web_token) < SHORTEST_TOKEN or not settings.web_token.isascii()):
+        raise ConfigurationError(
+            f"WAIT_FOR_ME_WEB_TOKEN is too easy to guess: use {SHORTEST_TOKEN} ASCII characters or more, such as the output of "
+            "`openssl rand -hex 24`."
+        )
+    if settings.web_port and not settings.web_token and not is_loopback(settings.web_host):
+        raise ConfigurationError(
+            f"WAIT_FOR_ME_WEB_HOST is {settings.web_host}: beyond this machine the page and its API need a login. Set "
+            "WAIT_FOR_ME_WEB_TOKEN or WAIT_FOR_ME_WEB_TOKEN_FILE, or WAIT_FOR_ME_WEB_PORT=0 to turn the web off."
+        )
 
 
 def _check_range(name: str, value: int, low: int, high: int) -> None:

@@ -297,7 +297,9 @@ def _compaction_problems(settings: Settings, topic: WantedTopic, there: Existing
 def _size_problems(settings: Settings, topic: WantedTopic, there: ExistingTopic) -> Iterator[Problem]:
     needed, actual = int(topic.config["max.message.bytes"]), _number(there, "max.message.bytes", 1_048_588)
     if actual < needed:
-        message = f"Topic {there.name} refuses records above {actual} bytes, and legal ones may have {needed}."
+        message = (
+            f"Topic {there.name} refuses batches above {actual} bytes, and a producer may send them up to {needed}."
+        )
         yield _differs(settings, topic, "max_message_bytes", message)
 
 

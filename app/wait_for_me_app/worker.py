@@ -15,17 +15,20 @@ from typing import Any
 from wait_for_me_app import data_directory
 from wait_for_me_app.broker_clock import BrokerClock
 from wait_for_me_app.commands_log import CommandsLog
-from wait_for_me_app.faust_lanes.app import LaneApp, RunSchema, create_app
+from wait_for_me_app.faust_lanes.app import LaneApp, RunSchema, announce, create_app, owners
 from wait_for_me_app.faust_lanes.outlet import KafkaOutlet
 from wait_for_me_app.faust_lanes.versions import check_classes
 from wait_for_me_app.kafka_translation import auth_settings, faust_settings
 from wait_for_me_app.lanes import Lanes
 from wait_for_me_app.logging_setup import logging_config
+from wait_for_me_app.metrics import Counters, CountingOutlet
 from wait_for_me_app.restore import Changelog
 from wait_for_me_app.settings import Settings, settings_or_exit
 from wait_for_me_app.sweep import INTERVAL_SECONDS
 from wait_for_me_app.topics import refuse_unfit_cluster
 from wait_for_me_app.watchdog import Watchdog
+from wait_for_me_app.web.cluster import Parts
+from wait_for_me_app.web.server import Web
 
 FOREIGN_WRITER_CHECK_SECONDS = 1.0
 COMMANDS_LOG_CHECK_SECONDS = 60.0
@@ -48,15 +51,17 @@ class Worker:
             before_send=self.watchdog.check,
             on_appended=clock.observe,
         )
+        self.counters = Counters()
         group = {"group.id": settings.topics.worker_group}
         self.lanes = Lanes(
             settings,
-            outlet=self.outlet,
+            outlet=CountingOutlet(self.outlet, settings.topics, self.counters),
             changelog=Changelog({**settings.librdkafka(), **group}, settings.topics.changelog),
             commands_log=CommandsLog(settings),
             clock=clock,
         )
         self.app = self._create_app({**settings.librdkafka(), **group})
+        self.web = Web(self._parts_for_the_web(clock))
 
     def _create_app(self, fetch_properties: dict[str, Any]) -> LaneApp:
         settings = self.settings
@@ -74,6 +79,21 @@ class Worker:
         app.lanes, app.before_lanes, app.after_lanes = self.lanes, self._start, self._stop
         return app
 
+    def _parts_for_the_web(self, clock: BrokerClock) -> Parts:
+        """Return what the page and the API may read."""
+        lanes = self.lanes
+        return Parts(
+            settings=self.settings,
+            lanes=lambda: lanes.by_partition,
+            is_ready=lambda: lanes.is_ready,
+            taken_over_in_seconds=lambda: lanes.taken_over_in_seconds,
+            ticks_sent=lambda: lanes.sweep.ticks_sent,
+            clock=clock,
+            look_at_log=CommandsLog(self.settings).look,
+            owners=lambda: owners(self.app, self.settings.topics.changelog),
+            counters=self.counters,
+        )
+
     async def _start(self) -> None:
         """Refuse what cannot work, then connect; before the worker joins its group."""
         check_classes(self.app)
@@ -81,6 +101,8 @@ class Worker:
             await asyncio.to_thread(refuse_unfit_cluster, self.settings)
         await self.outlet.start()
         self.watchdog.start()
+        await self.web.start()
+        announce(self.app, self.web.url)  # before it joins: its address travels with its membership
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
@@ -88,6 +110,7 @@ class Worker:
     async def _stop(self) -> None:
         """Close what the lanes used, after the last run has been acknowledged."""
         self.watchdog.stop()
+        await self.web.stop()
         await self.outlet.stop()
         await asyncio.to_thread(self.lanes.close)
 
@@ -102,7 +125,9 @@ def build(settings: Settings) -> Worker:
 
     async def fold(event: Any) -> None:
         partition = event.message.partition
+        worker.counters.run_begins(partition)
         await lanes.fold(partition, event.value)
+        worker.counters.run_ends(partition, len(event.value))
         event.ack()
         consumer: Any = app.consumer  # a LaneConsumer
         consumer.run_is_done(partition)

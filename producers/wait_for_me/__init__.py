@@ -17,7 +17,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .default_client import add_participant, remove_wait
+from .default_client import add_participant, remove_wait, wait_done, wait_fired
 from .errors import (
     ClientClosed,
     ConfigurationError,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .aio import AsyncWaitForMe
     from .client import WaitForMe
     from .fires import Arrival, Fire
+    from .outcomes import FinalOutcome
     from .producing import Receipt
     from .subscriber import Subscription, subscribe
 
@@ -44,6 +45,7 @@ __all__ = [
     "ClientClosed",
     "ConfigurationError",
     "DeliveryFailed",
+    "FinalOutcome",
     "Fire",
     "ForkedClient",
     "InvalidCommand",
@@ -58,11 +60,14 @@ __all__ = [
     "add_participant",
     "remove_wait",
     "subscribe",
+    "wait_done",
+    "wait_fired",
 ]
 
 _MODULE_OF_NAME = {
     "Arrival": "fires",
     "AsyncWaitForMe": "aio",
+    "FinalOutcome": "outcomes",
     "Fire": "fires",
     "Receipt": "producing",
     "Subscription": "subscriber",

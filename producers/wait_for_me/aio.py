@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from .client_base import QUEUE_FULL_PAUSE_SECONDS, ClientBase, Patience, close_and_log, receipt_or_raise
+from .fires import Fire
+from .outcomes import FinalOutcome
 from .producing import Outcome, Receipt
 from .records import HeadersToSend, Record, add_record, remove_record
+from .waiting import DEFAULT_LOOKBACK_SECONDS, DEFAULT_WAIT_SECONDS, IsOver
+
+_T = TypeVar("_T")
 
 
 class AsyncWaitForMe(ClientBase):
@@ -62,12 +69,61 @@ class AsyncWaitForMe(ClientBase):
         record = remove_record(group_key=group_key, reason=reason, event_id=event_id, headers=headers)
         return await self._deliver(record, timeout)
 
+    async def wait_fired(
+        self,
+        group_key: str | None = None,
+        timeout: float = DEFAULT_WAIT_SECONDS,
+        *,
+        after: Receipt | None = None,
+        lookback: float = DEFAULT_LOOKBACK_SECONDS,
+    ) -> Fire:
+        """Return the fire of a group, or raise WaitTimeout; the arguments are those of `WaitForMe.wait_fired`."""
+        return await self._in_own_thread(
+            lambda is_over: self._waiting.fired(group_key, after, timeout, lookback, is_over)
+        )
+
+    async def wait_done(
+        self,
+        group_key: str | None = None,
+        timeout: float = DEFAULT_WAIT_SECONDS,
+        *,
+        fire_id: str | None = None,
+        lookback: float = DEFAULT_LOOKBACK_SECONDS,
+    ) -> FinalOutcome:
+        """Return the final outcome of a fire, or raise WaitTimeout; the arguments are those of `WaitForMe.wait_done`."""
+        return await self._in_own_thread(
+            lambda is_over: self._waiting.done(group_key, fire_id, timeout, lookback, is_over)
+        )
+
+    async def _in_own_thread(self, wait: Callable[[IsOver], _T]) -> _T:
+        """Wait in a thread of its own: long waits would take the few threads that the loop has for short work.
+
+        A cancelled wait ends its thread within one poll.
+        """
+        told: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        is_cancelled = threading.Event()
+
+        def run() -> None:
+            try:
+                result = wait(lambda: is_cancelled.is_set() or self._is_closed.is_set())
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's
+                _call_on_loop(told, told.set_exception, error)
+            else:
+                _call_on_loop(told, told.set_result, result)
+
+        threading.Thread(target=run, name="wait-for-me-waiting", daemon=True).start()
+        try:
+            return await told
+        finally:
+            is_cancelled.set()
+
     async def flush(self, timeout: float | None = None) -> int:
         """Wait for commands under way; return how many are still without an acknowledgement."""
         return await asyncio.to_thread(self._sending.flush, self._timeout if timeout is None else timeout)
 
     async def close(self, timeout: float | None = None) -> None:
         """Wait for commands under way, then disconnect. A closed client stays closed; closing twice is fine."""
+        self._is_closed.set()
         self._finalizer.detach()
         await asyncio.to_thread(close_and_log, self._sending, self._timeout if timeout is None else timeout)
 
@@ -103,6 +159,12 @@ def _hand_over(loop: asyncio.AbstractEventLoop, told: asyncio.Future[Outcome], o
     """Pass the outcome from the collecting thread to the loop, unless the loop has ended meanwhile."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(_tell, told, outcome)
+
+
+def _call_on_loop(told: asyncio.Future[_T], tell: Callable[[Any], None], what: object) -> None:
+    """Tell a future from another thread, unless its loop has ended or it is done already."""
+    with contextlib.suppress(RuntimeError):
+        told.get_loop().call_soon_threadsafe(lambda: None if told.done() else tell(what))
 
 
 def _tell(told: asyncio.Future[Outcome], outcome: Outcome) -> None:

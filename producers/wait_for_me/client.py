@@ -16,8 +16,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from .client_base import QUEUE_FULL_PAUSE_SECONDS, ClientBase, Patience, close_and_log, receipt_or_raise
+from .fires import Fire
+from .outcomes import FinalOutcome
 from .producing import Outcome, Receipt
 from .records import HeadersToSend, Record, add_record, remove_record
+from .waiting import DEFAULT_LOOKBACK_SECONDS, DEFAULT_WAIT_SECONDS
 
 
 class WaitForMe(ClientBase):
@@ -72,12 +75,46 @@ class WaitForMe(ClientBase):
             remove_record(group_key=group_key, reason=reason, event_id=event_id, headers=headers), timeout
         )
 
+    def wait_fired(
+        self,
+        group_key: str | None = None,
+        timeout: float = DEFAULT_WAIT_SECONDS,
+        *,
+        after: Receipt | None = None,
+        lookback: float = DEFAULT_LOOKBACK_SECONDS,
+    ) -> Fire:
+        """Return the fire of a group, or raise WaitTimeout when there is none within the time.
+
+            receipt = wfm.add_participant(group_key="deploy-42", ...)
+            fire = wfm.wait_fired("deploy-42", timeout=90, after=receipt)
+
+        A fire of the last `lookback` seconds counts too. With `after`, the receipt of an add, only a fire of that add's
+        round or a later one does. Any number of callers may wait for the same group; each gets the fire.
+        """
+        return self._waiting.fired(group_key, after, timeout, lookback, self._is_closed.is_set)
+
+    def wait_done(
+        self,
+        group_key: str | None = None,
+        timeout: float = DEFAULT_WAIT_SECONDS,
+        *,
+        fire_id: str | None = None,
+        lookback: float = DEFAULT_LOOKBACK_SECONDS,
+    ) -> FinalOutcome:
+        """Return what has become of a group's fire once that is final, or raise WaitTimeout when it is not within the time.
+
+        `state` is "done" when the callback has returned, and "dead" when the fire was given up. An outcome of the last
+        `lookback` seconds counts too; with `fire_id`, only that fire's.
+        """
+        return self._waiting.done(group_key, fire_id, timeout, lookback, self._is_closed.is_set)
+
     def flush(self, timeout: float | None = None) -> int:
         """Wait for commands that other threads have under way; return how many are still without an acknowledgement."""
         return self._sending.flush(self._timeout if timeout is None else timeout)
 
     def close(self, timeout: float | None = None) -> None:
         """Wait for commands under way, then disconnect. A closed client stays closed; closing twice is fine."""
+        self._is_closed.set()
         self._finalizer.detach()
         close_and_log(self._sending, self._timeout if timeout is None else timeout)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 import weakref
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from .producer_properties import check_timeout, producer_properties
 from .producing import Outcome, Receipt, Sending
 from .records import Record
 from .topic_names import DEFAULT_PREFIX, TopicNames
+from .waiting import Waiting
 
 DEFAULT_TIMEOUT: Final = 10.0
 QUEUE_FULL_PAUSE_SECONDS: Final = 0.005
@@ -62,6 +64,8 @@ class ClientBase:
         self._topic = TopicNames(prefix).commands
         self._timeout = check_timeout(timeout)
         self._sending = Sending(producer_properties(bootstrap_servers, kafka, timeout))
+        self._waiting = Waiting(bootstrap_servers, kafka, TopicNames(prefix))
+        self._is_closed = threading.Event()
         self._finalizer = weakref.finalize(self, close_and_log, self._sending, timeout)
 
     @classmethod

@@ -24,6 +24,9 @@ from .fires import Fire
 
 _FAST_CHARACTERS: Final = 64  # at most 256 bytes, whatever they are
 _KNOWN_CALLBACKS_SIZE: Final = 4096
+_KNOWN_PARAMS_SIZE: Final = 1024
+_KNOWN_PARAMS_BYTES: Final = 1024
+_known_params: set[bytes] = set()  # params that have been checked: the adds of a group have the same, and so have many groups
 _known_callbacks: set[str] = set()  # names that the careful path has accepted: a lookup instead of a pattern
 
 
@@ -68,13 +71,23 @@ def decode_command(key: bytes | None, value: bytes | None, headers: Headers | No
                     and command.execute_after_waiting in _known_callbacks
                     and (event_id is None or (event_id.isascii() and event_id.isprintable()))
                 ):
-                    _check_params(command.raw_params)
+                    params = bytes(command.raw_params)
+                    if params not in _known_params:
+                        _check_params(params)
+                        _remember_params(params)
                     return command
             elif type(command) is Tick:
                 return command
         except (msgspec.MsgspecError, ValueError, RecursionError):
             pass
     return _decode_by_the_book(key, value, headers or ())
+
+
+def _remember_params(params: bytes) -> None:
+    if len(params) <= _KNOWN_PARAMS_BYTES:
+        if len(_known_params) >= _KNOWN_PARAMS_SIZE:  # a hostile stream of ever new params must not grow the worker
+            _known_params.clear()
+        _known_params.add(params)
 
 
 def _headers_matter(headers: Headers) -> bool:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client import WaitForMe
+    from .fires import Fire
+    from .outcomes import FinalOutcome
     from .producing import Receipt
     from .records import HeadersToSend
 
@@ -55,6 +57,28 @@ def remove_wait(
 ) -> Receipt:
     """End the group's wait without running its callback. Nothing happens if it is not waiting."""
     return _default().remove_wait(group_key, reason=reason, event_id=event_id, headers=headers, timeout=timeout)
+
+
+def wait_fired(
+    group_key: str | None = None,
+    timeout: float = 60.0,
+    *,
+    after: Receipt | None = None,
+    lookback: float = 60.0,
+) -> Fire:
+    """Return the fire of a group, or raise WaitTimeout when there is none within the time."""
+    return _default().wait_fired(group_key, timeout, after=after, lookback=lookback)
+
+
+def wait_done(
+    group_key: str | None = None,
+    timeout: float = 60.0,
+    *,
+    fire_id: str | None = None,
+    lookback: float = 60.0,
+) -> FinalOutcome:
+    """Return what has become of a group's fire once that is final, or raise WaitTimeout when it is not within the time."""
+    return _default().wait_done(group_key, timeout, fire_id=fire_id, lookback=lookback)
 
 
 def _default() -> WaitForMe:

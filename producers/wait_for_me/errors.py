@@ -47,6 +47,8 @@ STAGE_OF_CODE: Final[dict[str, Stage]] = {
     "callback_killed_process": "callback",
     "bad_fire": "callback",
     "callback_timeout": "callback",
+    "endpoint_gone": "callback",
+    "forbidden_address": "callback",
 }
 """Every stable error code and the stage at which it happens (header `wfm_stage` of a dead letter)."""
 

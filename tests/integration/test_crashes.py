@@ -113,7 +113,11 @@ def test_rows_of_a_foreign_writer_are_written_over(deployment: Any) -> None:
     oldest = next(row for row in changelog(deployment) if row.key and row.key[:1] == b"G")
     foreign = Producer({"bootstrap.servers": settings.bootstrap_servers})
     foreign.produce(
-        settings.topics.changelog, key=oldest.key, value=oldest.value, partition=oldest.partition, headers=list(oldest.headers)
+        settings.topics.changelog,
+        key=oldest.key,
+        value=oldest.value,
+        partition=oldest.partition,
+        headers=list(oldest.headers),
     )
     assert foreign.flush(10) == 0
     worker.wait_for_output("foreign_writer_healed")

@@ -34,7 +34,9 @@ def test_the_textbook_app_loses_a_group_at_every_kill(deployment: Any, tmp_path:
     wait_until(lambda: {group.encode() for group in marker} <= fired(deployment), 90, last.tail)
     expected = {f"group-{n}".encode() for n in range(KILLS * GROUPS)}
     lost = expected - fired(deployment)
-    assert len(lost) >= KILLS, f"stock Faust lost {len(lost)} of {len(expected)}: is it fixed? Then say so in docs/decisions"
+    assert len(lost) >= KILLS, (
+        f"stock Faust lost {len(lost)} of {len(expected)}: is it fixed? Then say so in docs/decisions"
+    )
 
 
 def send(sender: Sender, share: int, participants: range) -> None:
@@ -48,7 +50,9 @@ def send(sender: Sender, share: int, participants: range) -> None:
 def all_committed(deployment: Any) -> bool:
     """Return whether the textbook app has committed everything that is in the log."""
     settings = deployment.settings
-    consumer = Consumer({"bootstrap.servers": settings.bootstrap_servers, "group.id": f"{settings.prefix}-textbook", "log_level": 0})
+    consumer = Consumer(
+        {"bootstrap.servers": settings.bootstrap_servers, "group.id": f"{settings.prefix}-textbook", "log_level": 0}
+    )
     try:
         partitions = [TopicPartition(settings.topics.commands, number) for number in range(4)]
         committed = [found.offset for found in consumer.committed(partitions, timeout=10)]
@@ -61,7 +65,9 @@ def all_committed(deployment: Any) -> bool:
 
 def fired(deployment: Any) -> set[bytes | None]:
     """Return the groups that have a fire."""
-    return {record.key for record in read_topic(deployment.settings.bootstrap_servers, deployment.settings.topics.fires)}
+    return {
+        record.key for record in read_topic(deployment.settings.bootstrap_servers, deployment.settings.topics.fires)
+    }
 
 
 def textbook(deployment: Any, directory: Path, *, die_at: int) -> Running:
@@ -76,7 +82,7 @@ def textbook(deployment: Any, directory: Path, *, die_at: int) -> Running:
         "TEXTBOOK_DATA": str(directory / "textbook"),
         "TEXTBOOK_DIE_AT": str(die_at),
     }
-    command = [sys.executable, "-m", "faust", "-A", "textbook", "worker", "-l", "info"]
+    command = [sys.executable, "-m", "faust", "-A", "textbook", "worker", "-l", "info", "--without-web"]
     process = Running(command, log=directory / f"textbook-{len(deployment.processes)}.log", env=environment)
     deployment.processes.append(process)
     return process

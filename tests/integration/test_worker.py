@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from typing import Any
 
 import msgspec
@@ -22,7 +23,10 @@ def sender(deployment: Any) -> Sender:
 def fires_of(deployment: Any) -> list[dict[str, Any]]:
     """Return the fires as JSON objects."""
     settings = deployment.settings
-    return [msgspec.json.decode(record.value or b"") for record in read_topic(settings.bootstrap_servers, settings.topics.fires)]
+    return [
+        msgspec.json.decode(record.value or b"")
+        for record in read_topic(settings.bootstrap_servers, settings.topics.fires)
+    ]
 
 
 def dead_letters_of(deployment: Any) -> list[tuple[str, str, bytes | None]]:
@@ -33,7 +37,9 @@ def dead_letters_of(deployment: Any) -> list[tuple[str, str, bytes | None]]:
     return [(found["wfm_stage"].decode(), found["wfm_error"].decode(), value) for found, value in headers]
 
 
-def test_six_of_six_complete_and_five_of_six_time_out_and_a_removed_group_stays_silent(deployment: Any, sender: Sender) -> None:
+def test_six_of_six_complete_and_five_of_six_time_out_and_a_removed_group_stays_silent(
+    deployment: Any, sender: Sender
+) -> None:
     """The seed's scenario: a fire when all have come, a fire with what is missing when one has not, none after a remove."""
     deployment.start_worker().wait_for_output(READY)
     for number in range(6):
@@ -43,7 +49,9 @@ def test_six_of_six_complete_and_five_of_six_time_out_and_a_removed_group_stays_
     sender.add("deploy-3", "web-0", of=2, wait=1)
     sender.remove("deploy-3")
     sender.flush()
-    eventually(lambda: sorted((f["group_key"], f["reason"], f["missing_count"]) for f in fires_of(deployment)), SEEDS_FIRES)
+    eventually(
+        lambda: sorted((f["group_key"], f["reason"], f["missing_count"]) for f in fires_of(deployment)), SEEDS_FIRES
+    )
     assert Judge(deployment).verdict().is_right
 
 
@@ -97,7 +105,10 @@ def test_a_worker_ends_by_itself_on_sigterm_and_its_successor_goes_on(deployment
     sender.add("half", "web-2", of=2, wait=60)
     sender.flush()
     deployment.start_worker("w2").wait_for_output(READY)
-    eventually(lambda: [(f["group_key"], f["reason"], f["arrived_count"]) for f in fires_of(deployment)], [("half", "complete", 2)])
+    eventually(
+        lambda: [(f["group_key"], f["reason"], f["arrived_count"]) for f in fires_of(deployment)],
+        [("half", "complete", 2)],
+    )
 
 
 def test_deadlines_that_passed_while_nobody_worked_fire_as_the_log_has_it(deployment: Any, sender: Sender) -> None:
@@ -134,7 +145,10 @@ def test_a_worker_whose_clock_is_an_hour_off_fires_neither_early_nor_never(
     sender.flush()
     eventually(lambda: [fire["reason"] for fire in fires_of(deployment)], ["timeout", "complete"])
     assert Judge(deployment).verdict().is_right
-    records = {record.key: record for record in read_topic(deployment.settings.bootstrap_servers, deployment.settings.topics.fires)}
+    records = {
+        record.key: record
+        for record in read_topic(deployment.settings.bootstrap_servers, deployment.settings.topics.fires)
+    }
     slow = next(fire for fire in fires_of(deployment) if fire["group_key"] == "slow")
     assert records[b"slow"].timestamp_ms >= _ms(slow["deadline_at"])
 
@@ -153,3 +167,31 @@ def _ms(rfc3339: str) -> int:
     from datetime import datetime
 
     return round(datetime.fromisoformat(rfc3339).timestamp() * 1000)
+
+
+def test_fausts_own_command_runs_the_worker_without_fausts_web_server(deployment: Any, sender: Sender) -> None:
+    """`faust -A wait_for_me_app.worker worker` does the same job; Faust's page with every table on every address stays off."""
+    import sys
+
+    from processes import Running
+
+    command = [
+        sys.executable,
+        "-m",
+        "faust",
+        "-A",
+        "wait_for_me_app.worker",
+        "worker",
+        "-l",
+        "info",
+        "--web-port",
+        "16066",
+    ]
+    worker = Running(command, log=deployment.directory / "faust.log", env=deployment.environment())
+    deployment.processes.append(worker)
+    worker.wait_for_output(READY)
+    sender.add("g", "web-1", of=1, wait=60)
+    sender.flush()
+    eventually(lambda: [fire["reason"] for fire in fires_of(deployment)], ["complete"])
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", 16066), timeout=2)

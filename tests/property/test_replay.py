@@ -58,6 +58,8 @@ class Size:
     closings_a_slice: int = 2
     deletions_a_run: int = 2
     hot_rows: int = 2
+    ahead_ms: int | None = None
+    """How far the sweep looks beyond stream time, whenever it can; None: there is no sweep."""
 
 
 deaths = st.builds(
@@ -74,6 +76,7 @@ sizes = st.builds(
     closings_a_slice=st.sampled_from([1, 2, 1500]),
     deletions_a_run=st.sampled_from([1, 2, 2000]),
     hot_rows=st.sampled_from([1, 2, 8192]),
+    ahead_ms=st.sampled_from([None, 0, 5, 100_000]),
 )
 cuts = st.lists(st.integers(1, 12), min_size=1, max_size=5)
 
@@ -116,7 +119,7 @@ def as_fetched(log: Sequence[LogRecord]) -> list[FetchedRecord]:
 def lane_of(outlet: MemoryOutlet, store: Store, place: dict[str, Any], size: Size) -> Lane:
     """A lane that takes the partition over from what is in the changelog."""
     restore(outlet, store, place["partition"])
-    return new_lane(
+    lane = new_lane(
         outlet,
         store,
         partition=place["partition"],
@@ -124,6 +127,10 @@ def lane_of(outlet: MemoryOutlet, store: Store, place: dict[str, Any], size: Siz
         identity={"trust_create_time": place["trust_create_time"]},
         hot_rows=size.hot_rows,
     )
+    if size.ahead_ms is not None:
+        ahead_ms = size.ahead_ms
+        outlet.while_appending = lambda: lane.has_due(lane.fold.stream_time_ms + ahead_ms)
+    return lane
 
 
 def runs(log: Sequence[FetchedRecord], after: int, cut: Sequence[int]) -> Iterator[Sequence[FetchedRecord]]:
@@ -338,7 +345,9 @@ async def with_a_zombie(
             rest = [one for one in log if one.offset > lane.watermark]
             await lane.take(rest[:length])
         else:
-            await lane.heal(outlet.end(TOPICS.changelog, place["partition"]), lambda p, start: keys_of(outlet, p, start))
+            await lane.heal(
+                outlet.end(TOPICS.changelog, place["partition"]), lambda p, start: keys_of(outlet, p, start)
+            )
     if ending == "compacted":
         outlet.compact(TOPICS.changelog, place["partition"])
     store = kept if ending == "zombie's store" else MemoryStore()

@@ -257,6 +257,20 @@ def test_worker_becomes_fausts_worker_with_the_flags_in_its_environment(
     assert environment["WAIT_FOR_ME_KAFKA_CLIENT_ID"] == "kept"
 
 
+def test_a_flag_also_wins_over_the_kafka_name_of_the_same_setting(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Handed on side by side, the two would disagree, and Faust's worker would refuse to start."""
+    started: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(cli, "_become", lambda *call: started.append(call))
+    monkeypatch.setenv("WAIT_FOR_ME_KAFKA_BOOTSTRAP_SERVERS", "old:1")
+    monkeypatch.setenv("WAIT_FOR_ME_KAFKA_SESSION_TIMEOUT_MS", "7000")
+    flags = ("-b", "new:1", "--session-timeout-ms", "8000", "--data-dir", str(tmp_path))
+    assert run("worker", *flags)[0] == 0
+    settings = Settings.from_environment(started[0][1])
+    assert (settings.bootstrap_servers, settings.session_timeout_ms) == ("new:1", 8000)
+
+
 def test_what_becomes_another_command_keeps_its_process_id_and_says_everything_on_stderr() -> None:
     """Faust greets on stdout, which is for data; supervisors know the process by its id."""
     child = "import os; print('greeting', os.getpid(), os.environ['NAME'])"

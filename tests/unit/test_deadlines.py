@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -36,6 +36,18 @@ class DeadlinesAgainstAList(RuleBasedStateMachine):
         """Its entries stay in the heap and come up for nothing."""
         self.due.pop(key, None)
         self.index.forget(key)
+
+    @rule(ahead=TIMES)
+    def the_sweep_looks_ahead(self, ahead: int) -> None:
+        """The broker's clock is ahead of stream time: what comes up is looked at and put back."""
+        looked_at = []
+        while (popped := self.index.pop_due(self.now_ms + ahead)) is not None:
+            looked_at.append(popped[0])
+        for key in looked_at:
+            if key in self.due:
+                self.index.watch_again(key, self.due[key])
+            else:
+                self.index.forget(key)
 
     @rule(step=TIMES)
     def time_passes(self, step: int) -> None:
@@ -129,3 +141,15 @@ def test_a_forgotten_key_may_be_watched_anew() -> None:
     index.forget(b"k")
     index.watch_earlier(b"k", 10)
     assert index.pop_due(10) == (b"k", 10)
+
+
+@given(times=st.lists(st.tuples(st.integers(0, 50), KEYS)), wanted=st.integers(0, 60))
+def test_the_first_entries_are_the_smallest_in_order_and_stay_where_they_are(
+    times: list[tuple[int, bytes]], wanted: int
+) -> None:
+    """Looked at without popping: the index is as it was."""
+    entries = [entry(due_ms, key) for due_ms, key in times]
+    index = Deadlines(entries)
+    before = list(index._heap)
+    assert index.first_entries(wanted) == sorted(entries)[:wanted]
+    assert index._heap == before

@@ -13,6 +13,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from executor_world import PARTITION, Process, World, fire_id_of, fire_value
 from wait_for_me_app.callbacks import Registry
+from wait_for_me_app.executor_effects import Append
 from wait_for_me_app.executor_options import ExecutorOptions
 from wait_for_me_app.outcomes import progress_key, uuid_of
 
@@ -44,11 +45,13 @@ class Executors(RuleBasedStateMachine):
         self.names = 0
         self.checked = 0
         self.others: list[Process] = []
+        self.late: list[Append] = []
         self.paused: list[Process] = []
         self.overlapped: set[str] = set()
         self.owner = self.new_process()
 
     def new_process(self) -> Process:
+        self.world.wall_ms += 1  # a rebalance takes longer than that
         self.names += 1
         return Process(self.world, f"e{self.names}")
 
@@ -112,9 +115,10 @@ class Executors(RuleBasedStateMachine):
 
     # -- what goes wrong
 
-    @rule(arrived=st.integers(0, 4), is_compacted=st.booleans())
-    def crash(self, arrived: int, is_compacted: bool) -> None:
-        """The owner dies; some of what it had sent arrives; the next one takes over."""
+    @rule(arrived=st.integers(0, 4), late=st.integers(0, 4), is_compacted=st.booleans())
+    def crash(self, arrived: int, late: int, is_compacted: bool) -> None:
+        """The owner dies; some of what it had sent arrives, some arrives when its successor has taken over."""
+        self.late += list(self.owner.in_flight)[arrived:][:late]
         self.owner.crash(arrived)
         self.world.is_compacted = is_compacted
         self.owner = self.new_process()
@@ -126,6 +130,11 @@ class Executors(RuleBasedStateMachine):
         self.owner.hand_over()
         self.others.append(self.owner)
         self.owner = self.new_process()
+
+    @rule()
+    def something_arrives_late(self) -> None:
+        if self.late:
+            self.world.store(self.late.pop(0))
 
     @rule()
     def take_part_after_hand_over(self) -> None:
@@ -215,6 +224,8 @@ class Executors(RuleBasedStateMachine):
 
     def heal(self) -> None:
         """No more faults: the old ones finish, the owner works until nothing is left."""
+        while self.late:
+            self.something_arrives_late()
         while self.paused:
             self.wake_up(99)
         for process in self.others:

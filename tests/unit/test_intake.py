@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from confluent_kafka import Producer
 from faust.types.tuples import TP
 from hypothesis import given
@@ -199,7 +201,7 @@ class HushedMember:
 
 
 @pytest.fixture
-async def consumer(tmp_path: Path) -> AsyncIterator[Any]:
+async def consumer(tmp_path: Path) -> Any:
     """The consumer of a real Faust app, with what it delivers in `delivered`; nothing is connected."""
     app: LaneApp = create_app(
         app_id="t",
@@ -220,10 +222,11 @@ async def consumer(tmp_path: Path) -> AsyncIterator[Any]:
     one: Any = app.transport.create_consumer(
         callback=deliver, on_partitions_revoked=deliver, on_partitions_assigned=deliver
     )
+    one._thread.thread_loop.close()
     one._thread, one._fetch = HushedMember(), NotedFetch()
     one.delivered, one.failures = delivered, []
     app.lanes = type("NoLanes", (), {"fail": staticmethod(one.failures.append)})
-    yield one
+    return one
 
 
 async def settled() -> None:
@@ -275,7 +278,7 @@ async def test_records_for_lanes_that_were_given_up_are_dropped(consumer: Any) -
 
 
 async def test_each_assignment_has_an_epoch_of_its_own(consumer: Any) -> None:
-    """By which records of the old are told from those of the new."""
+    """By which records of the old are told from those of the new, and by which the fetch thread knows that there is something new."""
     await consumer.open_intakes({0: 5})
     consumer.close_intakes()
     await consumer.open_intakes({0: 9})
@@ -360,10 +363,10 @@ async def eventually(condition: Any) -> None:
 
 
 @pytest.fixture
-async def fetching(embedded_kafka: str) -> AsyncIterator[tuple[FetchThread, Inbox, Any]]:
+async def not_started(embedded_kafka: str) -> AsyncIterator[tuple[FetchThread, Inbox, Any]]:
     """A fetch thread, what it delivers, and a function that produces to its topic."""
     topic, inbox = f"commands-{uuid.uuid4().hex[:8]}", Inbox()
-    producer = Producer({"bootstrap.servers": embedded_kafka, "linger.ms": 0})
+    producer = Producer({"bootstrap.servers": embedded_kafka, "linger.ms": 0, "log_level": 0})
 
     def produce(partition: int, count: int) -> None:
         for number in range(count):
@@ -379,9 +382,15 @@ async def fetching(embedded_kafka: str) -> AsyncIterator[tuple[FetchThread, Inbo
         on_fetched=inbox.take,
         on_failure=inbox.failures.append,
     )
-    thread.start()
     yield thread, inbox, produce
     await asyncio.to_thread(thread.stop)
+
+
+@pytest.fixture
+def fetching(not_started: tuple[FetchThread, Inbox, Any]) -> tuple[FetchThread, Inbox, Any]:
+    """The same, at work."""
+    not_started[0].start()
+    return not_started
 
 
 async def test_records_come_from_the_positions_that_were_given(fetching: Any) -> None:
@@ -407,14 +416,16 @@ async def test_a_paused_partition_waits_and_the_others_do_not(fetching: Any) -> 
     await eventually(lambda: inbox.offsets(0) == [3, 4])
 
 
-async def test_a_new_assignment_takes_the_place_of_the_old(fetching: Any) -> None:
+async def test_a_new_assignment_takes_the_place_of_the_old(not_started: Any) -> None:
     """Pauses and positions included."""
-    thread, inbox, produce = fetching
+    thread, inbox, produce = not_started
     thread.assign(1, {0: 3})
+    thread._follow_orders()  # as the thread does, which has not been started yet
     thread.pause(frozenset({0}))
-    await eventually(lambda: thread._paused == {0})
+    thread._follow_orders()
     thread.pause(frozenset())
     thread.assign(2, {0: 0, 1: 3})
+    thread.start()
     produce(1, 1)
     await eventually(lambda: inbox.offsets(0) == [0, 1, 2] and inbox.offsets(1) == [3])
     assert set(inbox.epochs) == {2}
@@ -427,6 +438,33 @@ async def test_a_position_that_the_log_does_not_have_is_a_failure(fetching: Any)
     await eventually(lambda: inbox.failures)
     assert isinstance(inbox.failures[0], PositionLost)
     assert "partition 0" in str(inbox.failures[0])
+
+
+class NoText(str):
+    """A header name that some other language's client has written without asking what UTF-8 is."""
+
+    def encode(self, *_: Any) -> bytes:
+        """Return bytes that are not UTF-8."""
+        return b"\xff\xfe"
+
+
+async def test_a_record_whose_header_is_not_text_comes_without_headers(fetching: Any, embedded_kafka: str) -> None:
+    """Whoever may send commands could otherwise stop the worker, and every worker that is started in its place."""
+    thread, inbox, _ = fetching
+    producer = AIOKafkaProducer(bootstrap_servers=embedded_kafka)
+    await producer.start()
+    batch = producer.create_batch()
+    batch._builder = _DefaultRecordBatchBuilderPy(
+        2, 0, is_transactional=0, producer_id=-1, producer_epoch=-1, base_sequence=0, batch_size=10_000
+    )
+    batch.append(timestamp=NOON_MS, key=b"k", value=b"odd", headers=[(NoText("n"), b"1")])
+    batch.append(timestamp=NOON_MS, key=b"k", value=b"even", headers=[("n", None)])
+    await (await producer.send_batch(batch, thread._topic, partition=0))
+    await producer.stop()
+    thread.assign(1, {0: 3})
+    await eventually(lambda: inbox.failures or inbox.offsets(0) == [3, 4])
+    assert inbox.failures == []
+    assert [(one.value, one.headers) for one in inbox.records[0]] == [(b"odd", ()), (b"even", [("n", None)])]
 
 
 async def test_nothing_comes_after_the_end(fetching: Any) -> None:

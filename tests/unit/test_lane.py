@@ -214,6 +214,29 @@ async def test_a_lane_counts_what_it_does() -> None:
     assert (counts.runs, counts.records, counts.fires, counts.rejected, counts.last_run_records) == (1, 3, 1, 1, 3)
 
 
+async def test_a_lane_knows_how_many_rounds_wait() -> None:
+    """Those that it found, those that opened, less those that ended, before and after a takeover."""
+    outlet = MemoryOutlet()
+    lane = new_lane(outlet)
+    await lane.take([add(0, NOON_MS), add(1, NOON_MS, "h"), add(2, NOON_MS, "i", of=1)])
+    assert lane.waiting == 2
+    successor = take_over(outlet)
+    assert successor.waiting == 2
+    await successor.take([add(3, NOON_MS, "j"), remove(4, NOON_MS, "h"), tick(5, NOON_MS + 60_000)])
+    assert successor.waiting == 0
+
+
+async def test_a_row_that_cannot_be_read_counts_as_overdue() -> None:
+    """Then a tick is sent, the fold meets the row, and it is set aside; the sweep must not end the worker over it."""
+    outlet, store = MemoryOutlet(), MemoryStore()
+    await new_lane(outlet, store).take([add(0, NOON_MS)])
+    value = store.get(keys.group_row_key(b"g")) or b""
+    damage(store, keys.group_row_key(b"g"), value[:9] + b"\xc1")
+    lane = new_lane(outlet, store)
+    assert [lane.has_due(NOON_MS + 59_999), lane.has_due(NOON_MS + 60_000)] == [False, True]
+    assert lane.earliest_due_ms == NOON_MS + 60_000
+
+
 # -- failures
 
 

@@ -50,7 +50,11 @@ class World:
     def worker(self, name: str = "w") -> Lanes:
         """Start a worker with a data directory of its own."""
         settings = Settings(
-            prefix=TOPICS.prefix, partitions=PARTITIONS, replication_factor=1, unsafe=True, data_dir=self.directory / name
+            prefix=TOPICS.prefix,
+            partitions=PARTITIONS,
+            replication_factor=1,
+            unsafe=True,
+            data_dir=self.directory / name,
         )
         one = Lanes(
             settings,

@@ -79,7 +79,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         wait_for_me.add_particpant  # noqa: B018
 
 
-@pytest.mark.parametrize("method", ["add_participant", "remove_wait"])
+@pytest.mark.parametrize("method", ["add_participant", "remove_wait", "wait_fired", "wait_done"])
 def test_all_three_ways_to_call_have_one_signature(method: str) -> None:
     """The function of the module, the method, and the awaited method."""
 

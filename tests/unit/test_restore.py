@@ -23,9 +23,7 @@ from wait_for_me_app.storage.store import MemoryStore, Store
 
 def watermark(offset: int) -> bytes:
     """A watermark's row."""
-    return encode_other(
-        Watermark(offset=offset, stream_time_ms=0, topic_id=str(TOPIC_ID), partitions=1, rerouted={})
-    )
+    return encode_other(Watermark(offset=offset, stream_time_ms=0, topic_id=str(TOPIC_ID), partitions=1, rerouted={}))
 
 
 def written(*records: tuple[bytes | None, bytes | None, int | None]) -> list[Messages]:
@@ -77,9 +75,7 @@ def test_a_zombies_tombstone_is_ignored() -> None:
 
 def test_a_zombies_watermark_does_not_lead_back() -> None:
     """Records that have been folded would be folded again, onto rows that know them not all."""
-    store = applied(
-        written((WATERMARK_KEY, watermark(9), 9), (WATERMARK_KEY, watermark(3), 3), (b"G1", b"zombie", 4))
-    )
+    store = applied(written((WATERMARK_KEY, watermark(9), 9), (WATERMARK_KEY, watermark(3), 3), (b"G1", b"zombie", 4)))
     assert store.get(WATERMARK_KEY) == watermark(9)
     assert store.get(b"G1") is None
 
@@ -175,7 +171,7 @@ def test_the_end_is_reached_over_holes_and_never_backwards() -> None:
 @pytest.fixture
 def topic(embedded_kafka: str) -> Iterator[tuple[Producer, str]]:
     """A topic that does not exist yet, and a producer to it."""
-    producer = Producer({"bootstrap.servers": embedded_kafka, "linger.ms": 0})
+    producer = Producer({"bootstrap.servers": embedded_kafka, "linger.ms": 0, "log_level": 0})
     yield producer, f"rows-{uuid.uuid4().hex[:8]}"
     producer.flush(10)
 

@@ -297,7 +297,7 @@ def open_in_another_process(path: Path, answer: Any) -> None:
     try:
         reopened(path).close()
         answer.put("opened")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer
         answer.put(str(error))
 
 
@@ -347,5 +347,3 @@ def test_rows_survive_many_openings(tmp_path: Path) -> None:
     assert all(one < other for one, other in pairwise(found))
     assert len(found) == 5
     store.close()
-
-

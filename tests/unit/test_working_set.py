@@ -227,7 +227,7 @@ def test_a_run_is_read_with_one_question_and_absent_rows_are_not_asked_for_again
 
 def test_a_row_that_was_absent_at_the_prefetch_is_found_once_it_exists() -> None:
     """Within the run, and after it although it has been evicted."""
-    rows = WorkingSet(MemoryStore(), hot_rows=1)
+    rows = WorkingSet(stored({b"x%d" % number: opened() for number in range(5)}), hot_rows=1)
     rows.prefetch([b"g"])
     rows.put(b"g", opened())
     assert rows.get(b"g") == opened()
@@ -434,7 +434,7 @@ def test_a_large_round_is_deleted_with_its_participants_first(monkeypatch: pytes
         slices.append([key for key, _ in flat(units)])
     assert all(len(one) <= 8 for one in slices)
     assert [one[:1] for one in slices[-1]][-1] == keys.GROUP
-    assert sum(slices, []).count(keys.group_row_key(b"g")) == 1
+    assert [key for one in slices for key in one].count(keys.group_row_key(b"g")) == 1
     assert store.rows == {}
 
 

@@ -72,5 +72,16 @@ class Deadlines:
         """Drop what is kept beside the heap for a key whose row is gone; entries that are left come up and find no row."""
         self._extra.pop(group_key, None)
 
+    def first_entries(self, at_most: int) -> list[bytes]:
+        """Return the earliest entries in order, without changing anything; the cost depends on `at_most`, not on the size."""
+        heap, found = self._heap, []
+        frontier = [(heap[0], 0)] if heap else []
+        while frontier and len(found) < at_most:
+            first, index = heappop(frontier)
+            found.append(first)
+            for child in range(2 * index + 1, min(2 * index + 3, len(heap))):
+                heappush(frontier, (heap[child], child))
+        return found
+
     def _note_earliest(self) -> None:
         self.earliest_ms = int.from_bytes(self._heap[0][:8], "big") if self._heap else NEVER_MS

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import faust
 from faust.stores import STORES
 from faust.transport.drivers import TRANSPORTS
+from mode import ServiceT
+from yarl import URL
 
 from wait_for_me_app.faust_lanes.recovery import LaneTableManager
 from wait_for_me_app.faust_lanes.transport import LaneConsumer
@@ -39,6 +41,14 @@ class LaneApp(faust.App):
     lanes: Any = None
     before_lanes: Callable[[], Awaitable[None]] | None = None
     after_lanes: Callable[[], Awaitable[None]] | None = None
+
+    def on_init_dependencies(self) -> Iterable[ServiceT]:
+        """Leave Faust's own web server out: it listens on every address, and shows every table to whoever asks.
+
+        `faust worker` switches it on whatever the app says (faust/cli/worker.py:94), so it is switched off after that.
+        """
+        self.conf.web_enabled = False
+        return super().on_init_dependencies()
 
     async def on_first_start(self) -> None:
         """Refuse what cannot work before anything is joined or sent."""
@@ -94,3 +104,14 @@ def create_app(
         "logging_config": dict(logging_config),
     }
     return LaneApp(app_id, **{**options, **faust_settings})
+
+
+def announce(app: LaneApp, url: str) -> None:
+    """Let this worker's address travel with its membership of the group; no two workers may have the same."""
+    app.conf.canonical_url = URL(url)
+
+
+def owners(app: LaneApp, changelog_topic: str) -> dict[str, tuple[int, ...]]:
+    """Return each worker's address and its partitions, as the group's leader has last told everybody."""
+    distribution = app.assignor.tables_metadata()
+    return {url: tuple(sorted(topics.get(changelog_topic, ()))) for url, topics in distribution.items()}

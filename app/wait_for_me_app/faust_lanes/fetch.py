@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import operator
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -128,7 +129,7 @@ class FetchThread:
                 1 if kind == TIMESTAMP_LOG_APPEND_TIME else 0,
                 key,
                 value,
-                message.headers() or (),
+                _headers(message),
             )
             size = len(value or b"") + len(key or b"")
             if partition in fetched:
@@ -149,6 +150,20 @@ class FetchThread:
         log.warning("fetch_error", extra={"partition": message.partition(), "error": error.str()})
 
 
+def _headers(message: Any) -> Sequence[tuple[str, bytes]]:
+    """Return a record's headers; one whose names are not text counts as having none, because no record may end the worker.
+
+    confluent-kafka then returns a result with an error set. A plain method call, once the interpreter has specialised it, lets that
+    error come up at the next call, wherever that is; `methodcaller` has it raised here.
+    """
+    try:
+        return _read_headers(message) or ()
+    except (SystemError, UnicodeDecodeError):
+        log.warning("headers_unreadable", extra={"partition": message.partition(), "offset": message.offset()})
+        return ()
+
+
+_read_headers: Final = operator.methodcaller("headers")
 _HOPELESS: Final = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,

@@ -1,7 +1,10 @@
 """The lanes' way into Kafka: whole record batches through aiokafka's producer, every one awaited.
 
-    Faust's producer path is not used (faust/transport/producer.py:43): its buffer overtakes itself, its flush gives up after 0.1 s
-    (:74), and a failed send is only logged (faust/topics.py:469).
+Faust's producer path is not used:
+
+    ProducerBuffer.put           faust/transport/producer.py:43  overtakes itself
+    ProducerBuffer.flush_atmost  faust/transport/producer.py:78  gives up after 0.1 s
+    Topic._on_published          faust/topics.py:463             only logs a send that failed
 
 Batches are built here, so that records which belong together are in one of them. Any failure is raised to the lane. Several
 producers are used because aiokafka has one request under way per broker and producer; a lane always uses the same one.
@@ -103,4 +106,10 @@ def _batches(create: Callable[[], Any], units: Sequence[Sequence[Message]]) -> l
 
 
 def _size(unit: Sequence[Message]) -> int:
-    return sum(len(key or b"") + len(value or b"") + 64 for key, value, _ in unit)
+    """Return at least what a unit weighs; headers too, which may be larger than all the rest."""
+    size = 0
+    for key, value, headers in unit:
+        size += len(key or b"") + len(value or b"") + 64
+        for name, content in headers:
+            size += len(name) * 4 + len(content or b"") + 10  # a character is at most four bytes
+    return size

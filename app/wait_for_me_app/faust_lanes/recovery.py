@@ -1,13 +1,13 @@
 """Takes lanes over after a rebalance: restore, build, and only then begin to read.
 
-    Recovery._restart_recovery   faust/tables/recovery.py:337   reads changelogs through the event path, and resumes event
+    Recovery._restart_recovery   faust/tables/recovery.py:338   reads changelogs through the event path, and resumes event
                                                                 partitions before seeking them: records delivered in between are
                                                                 cleared away although they count as read (lost for ever)
-    Recovery._slurp_changelogs   faust/tables/recovery.py:772   feeds that path, a record at a time (11,000 a second)
-    Recovery._publish_stats      faust/tables/recovery.py:1007  reports on it
-    TableManager.recovery        faust/tables/manager.py:106    creates the stock class
+    Recovery._slurp_changelogs   faust/tables/recovery.py:773   feeds that path, a record at a time (11,000 a second)
+    Recovery._publish_stats      faust/tables/recovery.py:1008  reports on it
+    TableManager.recovery        faust/tables/manager.py:119    creates the stock class
 
-An exception here is the end of the worker; upstream swallows it (recovery.py:631).
+An exception here is the end of the worker; upstream swallows it (Recovery.on_recovery_completed, faust/tables/recovery.py:624).
 """
 
 from __future__ import annotations

@@ -1,11 +1,15 @@
 """A Faust transport that delivers one message per run: all waiting records of one partition at once.
 
-Consumer._drain_messages       faust/transport/consumer.py:1176   one message a record, four tasks each; drops fetched records
-                                                                  when the live set of active partitions becomes empty
-Consumer._new_offset           faust/transport/consumer.py:1097   fills gaps in the offsets with acknowledgements that nobody gave
-Consumer.perform_seek          faust/transport/consumer.py:567    goes to the committed offset; a lane goes on at its watermark
-Consumer.verify_event_path     faust/transport/drivers/aiokafka.py reports partitions as stuck by counting messages
-Thread._create_worker_consumer faust/transport/drivers/aiokafka.py:575  fetches; here it is a member of the group and nothing more
+Consumer._drain_messages                        faust/transport/consumer.py:1170
+    delivers one message a record, with four tasks each; drops fetched records when the live set of active partitions becomes empty
+Consumer._new_offset                            faust/transport/consumer.py:1097
+    fills gaps in the offsets with acknowledgements that nobody gave
+Consumer.perform_seek                           faust/transport/consumer.py:565
+    goes to the committed offset; a lane goes on at its watermark
+AIOKafkaConsumerThread.verify_event_path        faust/transport/drivers/aiokafka.py:827
+    reports partitions as stuck by counting messages
+AIOKafkaConsumerThread._create_worker_consumer  faust/transport/drivers/aiokafka.py:568
+    makes what fetches; here it is a member of the group and nothing more
 """
 
 from __future__ import annotations
@@ -31,8 +35,7 @@ class MemberThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         # aiokafka leaves the group when nobody polls; the fetch thread polls instead, and the watchdog guards the loop.
-        consumer._max_poll_interval = float("inf")
-        consumer._max_poll_interval_ms = 2**31 - 1
+        consumer._max_poll_interval_ms = float("inf")
         return consumer
 
     async def hush(self) -> None:
@@ -69,6 +72,7 @@ class LaneConsumer(driver.Consumer):
         """Begin to deliver these partitions, each from the offset given."""
         await self._thread.hush()  # type: ignore[attr-defined]  # MemberThread, see _new_consumer_thread
         self.close_intakes()
+        self._epoch += 1  # the fetch thread may have followed the closing already, and follows a number once
         self.intakes = {partition: Intake(offset) for partition, offset in positions.items()}
         self._tell_who_is_full()  # nobody any more
         self._fetch_thread().assign(self._epoch, positions)

@@ -45,13 +45,18 @@ def decode_round(row_key: bytes, value: bytes) -> Round:
     try:
         row: Round = _decode_round(memoryview(value)[_BODY:])
         return row
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DamagedRow(row_key, value, str(error)) from error
 
 
 def due_bytes_of(value: bytes) -> bytes:
     """Return the eight bytes of a group row's due time."""
     return value[1:_BODY]
+
+
+def is_open_round(value: bytes) -> bool:
+    """Tell an open round from a closed one by its bytes: an array of 16 begins with dc, one of 11 with 9b."""
+    return value[_BODY : _BODY + 1] == b"\xdc"
 
 
 def encode_other(row: Arrival | Watermark | Strike) -> bytes:
@@ -64,7 +69,7 @@ def decode_arrival(row_key: bytes, value: bytes) -> Arrival:
     _check_format(row_key, value)
     try:
         return _decode_arrival(memoryview(value)[1:])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DamagedRow(row_key, value, str(error)) from error
 
 
@@ -73,7 +78,7 @@ def decode_watermark(row_key: bytes, value: bytes) -> Watermark:
     _check_format(row_key, value)
     try:
         return _decode_watermark(memoryview(value)[1:])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DamagedRow(row_key, value, str(error)) from error
 
 
@@ -82,7 +87,7 @@ def decode_strike(row_key: bytes, value: bytes) -> Strike:
     _check_format(row_key, value)
     try:
         return _decode_strike(memoryview(value)[1:])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DamagedRow(row_key, value, str(error)) from error
 
 
