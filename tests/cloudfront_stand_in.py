@@ -1,4 +1,4 @@
-"""As much of Amazon CloudFront's API as an invalidation needs, on a loopback port: XML over HTTP, as boto3 speaks it."""
+"""As much of Amazon CloudFront's API as an invalidation needs, on a loopback port: XML over HTTP, as boto3 has it."""
 
 from __future__ import annotations
 
@@ -74,4 +74,5 @@ def _invalidation(name: str, reference: str, paths: tuple[str, ...]) -> bytes:
     batch = f"<Paths><Quantity>{len(paths)}</Quantity><Items>{items}</Items></Paths>"
     batch += f"<CallerReference>{reference}</CallerReference>"
     text = f"<Id>{name}</Id><Status>InProgress</Status><CreateTime>2026-11-24T02:10:00Z</CreateTime>"
-    return f'<Invalidation xmlns="{_NAMESPACE}">{text}<InvalidationBatch>{batch}</InvalidationBatch></Invalidation>'.encode()
+    text += f"<InvalidationBatch>{batch}</InvalidationBatch>"
+    return f'<Invalidation xmlns="{_NAMESPACE}">{text}</Invalidation>'.encode()

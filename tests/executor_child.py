@@ -1,4 +1,5 @@
-"""An executor in a process of its own, with limits that fit the patience of a test: `python executor_child.py MODULE...`
+"""An executor in a process of its own, with limits that fit the patience of a test: `python executor_child.py
+MODULE...`
 
 The limits come as JSON in WAIT_FOR_ME_TEST_OPTIONS; everything else is what `wait-for-me executor` does.
 """

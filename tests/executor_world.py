@@ -1,6 +1,8 @@
-"""Kafka, callbacks and time as the executor's schedule sees them, in memory; and an executor process that can die at any step.
+"""Kafka, callbacks and time as the executor's schedule sees them, in memory; and an executor process that can die at
+any step.
 
-Nothing happens by itself: a test delivers records, ends attempts and lets time pass. So it can stop between any two steps.
+Nothing happens by itself: a test delivers records, ends attempts and lets time pass. So it can stop between any two
+steps.
 """
 
 from __future__ import annotations
@@ -132,7 +134,7 @@ class World:
 
     def states(self, fire_id: str) -> list[str]:
         """Return the names of all steps of a fire, the final one last."""
-        return [outcome.state for outcome in (*self.progress(fire_id), *self.finals(fire_id))]
+        return [*(step.state for step in self.progress(fire_id)), *(one.state for one in self.finals(fire_id))]
 
     def letters(self, fire_id: str) -> list[dict[str, str]]:
         """Return the headers of the dead letters of a fire."""
@@ -293,4 +295,3 @@ class Process:
         witness = Witness(attempt.entry.progress.fire_id, attempt.number, self.name, self.world.wall_ms)
         self.world.begun.append(witness)
         self.running[start.token] = start
-

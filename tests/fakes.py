@@ -81,6 +81,8 @@ class MemoryOutlet:
     portions: Sequence[float] = (0.0,)
     """How much of the append that dies, and of those under way beside it, is written all the same."""
     dead: bool = False
+    largest: dict[str, int] = field(default_factory=dict)
+    """The topics' `max.message.bytes`, where a test wants one."""
     while_appending: Callable[[], object] = lambda: None
     """What else the process does while it waits for an acknowledgement."""
     _refusals: dict[str, tuple[Exception, float]] = field(default_factory=dict)
@@ -96,6 +98,8 @@ class MemoryOutlet:
         self.while_appending()
         await self._wait_while_held(topic)
         self._maybe_die(number, topic, partition, units)
+        if any(_weight(unit) > self.largest[topic] for unit in units if topic in self.largest):
+            raise Refused(f"{topic}: MESSAGE_TOO_LARGE")
         if topic in self._refusals:
             error, portion = self._refusals[topic]
             self.write(topic, partition, units[: int(portion * len(units))])
@@ -174,6 +178,14 @@ class MemoryOutlet:
             self.write(topic, partition, units[: round(portion * len(units))])
             self.dead = True
             raise Killed
+
+
+def _weight(unit: Sequence[Message]) -> int:
+    """What a batch with these records weighs at least."""
+    return 61 + sum(
+        len(key or b"") + len(value or b"") + sum(len(name) + len(content or b"") + 2 for name, content in headers) + 7
+        for key, value, headers in unit
+    )
 
 
 class RecordedStore(MemoryStore):

@@ -127,7 +127,9 @@ class Judge:
             last[0] = self.verdict()
             return not last[0].lost
 
-        wait_until(settled, timeout, lambda: f"{len(last[0].lost)} of {last[0].expected} fires are missing: {last[0].lost[:2]}")
+        wait_until(
+            settled, timeout, lambda: f"{len(last[0].lost)} of {last[0].expected} fires are missing: {last[0].lost[:2]}"
+        )
         return last[0]
 
     def _expected(self) -> set[bytes]:
@@ -137,7 +139,9 @@ class Judge:
             logs[record.partition].append(record)
         expected: set[bytes] = set()
         for number, log in logs.items():
-            outcome = fold_partition(log, topic_id=self._topic.topic_id, partition=number, partitions=self._topic.partitions)
+            outcome = fold_partition(
+                log, topic_id=self._topic.topic_id, partition=number, partitions=self._topic.partitions
+            )
             expected |= {value for _, _, value in outcome.fires}
         return expected
 
@@ -159,7 +163,9 @@ class Sender:
         )
         self._refused: list[str] = []
 
-    def add(self, group: str, participant: str, *, of: int, wait: float, partition: int | None = None, **more: Any) -> None:
+    def add(
+        self, group: str, participant: str, *, of: int, wait: float, partition: int | None = None, **more: Any
+    ) -> None:
         """Send an add."""
         self.send(
             {
@@ -185,7 +191,9 @@ class Sender:
         options: dict[str, Any] = {} if partition is None else {"partition": partition}
         while True:
             try:
-                self._producer.produce(self._topic, value=body, key=key, headers=headers, on_delivery=self._note, **options)
+                self._producer.produce(
+                    self._topic, value=body, key=key, headers=headers, on_delivery=self._note, **options
+                )
                 break
             except BufferError:
                 self._producer.poll(0.05)

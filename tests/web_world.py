@@ -60,7 +60,11 @@ class WebWorld:
         """Describe the commands as they are folded: nothing waits."""
         ends = [self.offsets.get(number, 0) + 2 for number in range(PARTITIONS)]
         return CommandsLogCheck(
-            topic="t.commands", topic_id=TOPIC_ID, partitions=PARTITIONS, first_offsets=[0] * PARTITIONS, end_offsets=ends
+            topic="t.commands",
+            topic_id=TOPIC_ID,
+            partitions=PARTITIONS,
+            first_offsets=[0] * PARTITIONS,
+            end_offsets=ends,
         )
 
     async def add(self, group: str, participant: str, *, at_ms: int = NOON_MS, **more: Any) -> None:
@@ -72,7 +76,12 @@ class WebWorld:
 
 def web_settings(**more: Any) -> Settings:
     """Return settings for a web on a free port; nothing answers as Kafka."""
-    own = {"bootstrap_servers": "127.0.0.1:1", "prefix": f"t-{uuid.uuid4().hex[:6]}", "partitions": PARTITIONS, "worker_id": "w1"}
+    own = {
+        "bootstrap_servers": "127.0.0.1:1",
+        "prefix": f"t-{uuid.uuid4().hex[:6]}",
+        "partitions": PARTITIONS,
+        "worker_id": "w1",
+    }
     return Settings(**{**own, "replication_factor": 1, "unsafe": True, "web_port": free_port(), **more})
 
 
@@ -112,7 +121,9 @@ class Asker:
         """Send one request."""
         from yarl import URL
 
-        async with self.session.request(method, URL(f"{self.url}{path}", encoded=True), allow_redirects=False, **more) as response:
+        async with self.session.request(
+            method, URL(f"{self.url}{path}", encoded=True), allow_redirects=False, **more
+        ) as response:
             return Answer(response.status, response.headers, await response.text())
 
 

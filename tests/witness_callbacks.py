@@ -1,6 +1,7 @@
 """Callbacks that leave a witness outside Kafka: one line in a file, synced to disk, when they begin and when they end.
 
-What the executor believes is in the outcomes topic; what was really done is in the file that WAIT_FOR_ME_TEST_WITNESS names.
+What the executor believes is in the outcomes topic; what was really done is in the file that WAIT_FOR_ME_TEST_WITNESS
+names.
 """
 
 from __future__ import annotations
@@ -65,7 +66,11 @@ async def slow_async(seconds: float, fire: Fire) -> None:
 def fails(times: int, fire: Fire) -> None:
     """Raise at the first so many attempts of a fire, whichever process makes them."""
     note("begin", fire)
-    begun = [line for line in read(Path(os.environ[WITNESS])) if line == Line("begin", fire.fire_id, line.process, line.at_ms)]
+    begun = [
+        line
+        for line in read(Path(os.environ[WITNESS]))
+        if line == Line("begin", fire.fire_id, line.process, line.at_ms)
+    ]
     if len(begun) <= times:
         raise ValueError(f"attempt {len(begun)} fails")
     note("end", fire)
@@ -76,3 +81,9 @@ def kills_its_process(fire: Fire) -> None:
     """End the process without a goodbye, as a crash in a C library would."""
     note("begin", fire)
     os._exit(86)
+
+
+@callback("test.note")
+def noted(fire: Fire) -> None:
+    """Say that it has run."""
+    note("note", fire)

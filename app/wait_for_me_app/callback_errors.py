@@ -1,4 +1,5 @@
-"""What a callback may raise to say more than that it has failed. Anything else that it raises is a failure, tried again by its policy.
+"""What a callback may raise to say more than that it has failed. Anything else that it raises is a failure, tried again
+by its policy.
 
 raise RetryAfter(120, "the quota is used up")       try again, but not before so many seconds
 raise SetAside("no such distribution")              it will not get better: a dead letter now, without further attempts

@@ -1,4 +1,5 @@
-"""The callbacks that an executor may run: names in a registry. Nothing that came over the wire is ever imported or evaluated.
+"""The callbacks that an executor may run: names in a registry. Nothing that came over the wire is ever imported or
+evaluated.
 
     from wait_for_me_app.callbacks import callback
 
@@ -6,11 +7,11 @@
     def invalidate(distribution, path, *, fire):
         cdn.invalidate(distribution, path, idempotency_key=fire.fire_id)
 
-A callback is run at least once for each fire: a process can die after it has returned and before that is known. Whoever must not do
-a thing twice hands `fire.fire_id` on as the idempotency key; it is the same at every attempt.
+A callback is run at least once for each fire: a process can die after it has returned and before that is known. Whoever
+must not do a thing twice hands `fire.fire_id` on as the idempotency key; it is the same at every attempt.
 
-Parameters come from the add: a list is positional, an object is keyword arguments, any other JSON is one argument. A parameter named
-`fire` receives the fire itself and cannot be given over the wire.
+Parameters come from the add: a list is positional, an object is keyword arguments, any other JSON is one argument. A
+parameter named `fire` receives the fire itself and cannot be given over the wire.
 """
 
 from __future__ import annotations
@@ -120,8 +121,9 @@ class Registry:
     ) -> Callable[[_Function], _Function]:
         """Register the decorated function under `name` and leave it as it is.
 
-        `attempts` counts the first one too; with 1, a callback whose process died is not run again. An async function is
-        cancelled after `timeout_in_seconds`. A plain one cannot be: the attempt counts as failed and its thread is waited for.
+        `attempts` counts the first one too; with 1, a callback whose process died is not run again. An async function
+        is cancelled after `timeout_in_seconds`. A plain one cannot be: the attempt counts as failed and its thread is
+        waited for.
         """
 
         def register(function: _Function) -> _Function:
@@ -170,8 +172,8 @@ def load(
 ) -> Registry:
     """Import the operator's modules and what installed packages offer under `wait_for_me.callbacks`.
 
-    An entry point names a module that registers its callbacks, or a function; one that is not decorated is registered under the
-    entry point's own name. An executor without any callback is refused: it could only set every fire aside.
+    An entry point names a module that registers its callbacks, or a function; one that is not decorated is registered
+    under the entry point's own name. An executor without any callback is refused: it could only set every fire aside.
     """
     for name in modules:
         _import(name)

@@ -22,7 +22,9 @@ import click
 from wait_for_me.errors import ConfigurationError, InvalidCommand, NotReady, WaitForMeError, WaitTimeout
 from wait_for_me_app.dlq.command import make_group as make_dlq
 from wait_for_me_app.exit_codes import ExitCode
-from wait_for_me_app.settings import LOG_FORMATS, LOG_LEVELS, Settings
+from wait_for_me_app.settings import LOG_FORMATS, LOG_LEVELS, OUTPUTS, Settings
+from wait_for_me_app.views.asking import NotFound
+from wait_for_me_app.views.commands import register
 
 if TYPE_CHECKING:
     from wait_for_me import Receipt, WaitForMe
@@ -33,6 +35,7 @@ _EXIT_CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (InvalidCommand, ExitCode.USAGE),
     (NotReady, ExitCode.BROKER_OUT_OF_REACH),
     (WaitTimeout, ExitCode.WAITED_TOO_LONG),
+    (NotFound, ExitCode.NOT_FOUND),
 )
 _INTERRUPTED = 130
 
@@ -116,12 +119,29 @@ _FLAGS: MappingProxyType[str, Callable[[Any], Any]] = MappingProxyType(
             type=click.Path(dir_okay=False, path_type=Path),
             help="TOML file of callbacks that are webhooks. [WAIT_FOR_ME_WEBHOOKS]",
         ),
+        "web_host": click.option("--web-host", help="Where the page is served. [WAIT_FOR_ME_WEB_HOST]"),
+        "web_port": click.option("--web-port", type=int, help="Its port; 0 turns it off. [WAIT_FOR_ME_WEB_PORT]"),
+        "web_url": click.option(
+            "--web-url", metavar="URL", help="How other workers reach this one's page. [WAIT_FOR_ME_WEB_URL]"
+        ),
+        "web_read_only": click.option(
+            "--web-read-only", is_flag=True, default=None, help="It shows and does not act. [WAIT_FOR_ME_WEB_READ_ONLY]"
+        ),
+        "web_hide_payloads": click.option(
+            "--web-hide-payloads",
+            is_flag=True,
+            default=None,
+            help="It shows no parameters and no bytes. [WAIT_FOR_ME_WEB_HIDE_PAYLOADS]",
+        ),
+        "server": click.option("--server", metavar="URL", help="A worker's address. [WAIT_FOR_ME_SERVER]"),
+        "output": click.option("-o", "--output", type=click.Choice(OUTPUTS), help="[WAIT_FOR_ME_OUTPUT]"),
         "log_level": click.option("--log-level", type=click.Choice(LOG_LEVELS), help="[WAIT_FOR_ME_LOG_LEVEL]"),
         "log_format": click.option("--log-format", type=click.Choice(LOG_FORMATS), help="[WAIT_FOR_ME_LOG_FORMAT]"),
     }
 )
 _DEPLOYMENT = ("bootstrap_servers", "prefix")
 _CLUSTER = (*_DEPLOYMENT, "partitions", "replication_factor", "unsafe")
+_WEB = ("web_host", "web_port", "web_url", "web_read_only", "web_hide_payloads")
 _PROCESS = (*_CLUSTER, "session_timeout_ms", "log_level", "log_format")
 
 
@@ -254,14 +274,22 @@ _FAUST_LEVELS = {"warning": "warn"}  # every other level has the same name there
 
 
 @cli.command()
-@_settings_from("worker_id", "data_dir", *_PROCESS, "standby_replicas")
+@_settings_from("worker_id", "data_dir", *_PROCESS, "standby_replicas", *_WEB)
 def worker(settings: Settings) -> None:
     """Run a worker until it is stopped. The same as `faust -A wait_for_me_app.worker worker`, with flags."""
     from wait_for_me_app import data_directory
 
     data_directory.claim(settings.data_directory)
     loop = ["-L", "uvloop"] if importlib.util.find_spec("uvloop") else []
-    arguments = [*loop, "-A", "wait_for_me_app.worker", "worker", "-l", _FAUST_LEVELS.get(settings.log_level, settings.log_level), "--without-web"]
+    arguments = [
+        *loop,
+        "-A",
+        "wait_for_me_app.worker",
+        "worker",
+        "-l",
+        _FAUST_LEVELS.get(settings.log_level, settings.log_level),
+        "--without-web",
+    ]
     _become([sys.executable, "-P", "-m", "faust", *arguments], _environment_of(settings))
 
 
@@ -306,12 +334,14 @@ def executor(settings: Settings) -> int:
 
 
 @cli.command()
+@click.option("--keep", is_flag=True, help="Hold it open afterwards, with its page, until Ctrl-C.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Where the page is served; 6066 or the next free one.")
 @_as_json
-def demo(as_json: bool) -> int:
+def demo(as_json: bool, keep: bool, port: int | None) -> int:
     """Show it all at work in a minute, with a broker inside this process; needs no Kafka."""
     from wait_for_me_app import demo as show
 
-    return show.run(json=as_json)
+    return show.run(json=as_json, keep=keep, port=port)
 
 
 cli.add_command(make_dlq(_settings_from(*_DEPLOYMENT, "log_level", "log_format")))
@@ -406,3 +436,8 @@ def _print_problems(problems: Iterable[Problem]) -> None:
 
 def _verdict(problems: Sequence[Problem]) -> int:
     return int(ExitCode.BAD_CONFIGURATION if problems else ExitCode.OK)
+
+
+# --- looking at what waits -------------------------------------------------------------------------------------------
+
+register(cli, _settings_from)

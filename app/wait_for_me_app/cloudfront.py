@@ -2,13 +2,14 @@
 
     wait-for-me executor --callbacks wait_for_me_app.cloudfront
 
-    execute_after_waiting="cloudfront.invalidate", execute_after_waiting_params=["E2EXAMPLE", ["/", "/news/*"]]
-                                                                 or: ["E2EXAMPLE", "/", "/news/*"], or just ["E2EXAMPLE"] for "/*"
-                                                                 or: {"distribution_id": "E2EXAMPLE", "paths": ["/news/*"]}
+    execute_after_waiting="cloudfront.invalidate"
+    execute_after_waiting_params=["E2EXAMPLE", ["/", "/news/*"]]
+                             or: ["E2EXAMPLE", "/", "/news/*"], or just ["E2EXAMPLE"] for "/*"
+                             or: {"distribution_id": "E2EXAMPLE", "paths": ["/news/*"]}
 
-A callback may be run twice for one fire. CloudFront is told the fire_id as the CallerReference, and answers a repeated one with the
-invalidation that it has made already; so the cache is invalidated once. Credentials come from where boto3 looks for them; the only
-permission needed is `cloudfront:CreateInvalidation`.
+A callback may be run twice for one fire. CloudFront is told the fire_id as the CallerReference, and answers a repeated
+one with the invalidation that it has made already; so the cache is invalidated once. Credentials come from where boto3
+looks for them; the only permission needed is `cloudfront:CreateInvalidation`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _REGION: Final = "us-east-1"  # where the signatures of this global service belo
 _HOPELESS: Final = frozenset(
     {"BatchTooLarge", "InconsistentQuantities", "InvalidArgument", "MalformedXML", "MissingBody", "NoSuchDistribution"}
 )
-"""What CloudFront calls a request that it will never accept. All else may pass: throttling, too many under way, no permission yet."""
+"""What CloudFront calls a request that it will never accept. All else may pass: throttling, no permission yet."""
 _making = threading.Lock()
 
 

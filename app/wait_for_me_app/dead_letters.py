@@ -54,4 +54,7 @@ def _cut(value: bytes | None) -> tuple[bytes | None, dict[str, str]]:
     if value is None or len(value) <= LARGEST_VALUE_BYTES:
         return value, {}
     missing = len(value) - LARGEST_VALUE_BYTES
-    return value[:LARGEST_VALUE_BYTES], {"wfm_truncated_bytes": str(missing), "wfm_sha256": hashlib.sha256(value).hexdigest()}
+    return value[:LARGEST_VALUE_BYTES], {
+        "wfm_truncated_bytes": str(missing),
+        "wfm_sha256": hashlib.sha256(value).hexdigest(),
+    }

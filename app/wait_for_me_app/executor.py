@@ -2,7 +2,8 @@
 
     wait-for-me executor --callbacks my_module
 
-`executor_schedule.py` decides and this file acts. Order of effects for a fire; each arrow is an awaited acknowledgement of Kafka:
+`executor_schedule.py` decides and this file acts. Order of effects for a fire; each arrow is an awaited acknowledgement
+of Kafka:
 
     read -> accepted -> (its offset may be committed) -> attempt started -> the callback runs -> done
                                                                         `-> failed -> ... -> dead letter -> dead
@@ -16,10 +17,12 @@ What a crash does (tests can stop the process at each point, `crash_points.py`):
     X5  failure or dead letter sent,    it arrived: as if acknowledged, and a dead letter may come twice with the same fire_id;
         not acknowledged                it did not: as X2
 
-A callback that kills its process would do so for ever; the third start without an end makes the fire dead (`callback_killed_process`).
-Any failure to write ends the process with code 70 and without a commit: what is not known to be in Kafka did not happen.
+A callback that kills its process would do so for ever; the third start without an end makes the fire dead
+(`callback_killed_process`). Any failure to write ends the process with code 70 and without a commit: what is not known
+to be in Kafka did not happen.
 
-Partitions move by cooperative rebalancing: those that stay keep their fires and running attempts, instead of all being restored again.
+Partitions move by cooperative rebalancing: those that stay keep their fires and running attempts, instead of all being
+restored again.
 """
 
 from __future__ import annotations
@@ -82,8 +85,8 @@ def run(
 ) -> int:
     """Run callbacks for what fires until stopped, and return the exit code: 0 when stopped, 70 after a failure.
 
-    `callbacks` names modules to import; the settings' if not given. Without a `stop` event, SIGTERM and SIGINT stop it. Raises
-    ConfigurationError for callbacks or a cluster that cannot do, NotReady when Kafka is out of reach.
+    `callbacks` names modules to import; the settings' if not given. Without a `stop` event, SIGTERM and SIGINT stop it.
+    Raises ConfigurationError for callbacks or a cluster that cannot do, NotReady when Kafka is out of reach.
     """
     load(registry, settings.callbacks if callbacks is None else callbacks)
     options = _for_this_cluster(settings, options or ExecutorOptions())
@@ -331,9 +334,11 @@ class Executor:
         return False
 
     def _is_sure(self) -> bool:
-        """Return whether the partitions are known to be ours; after a standstill only a commit that is accepted says so.
+        """Return whether the partitions are known to be ours; after a standstill only a commit that is accepted says
+        so.
 
-        While it is refused, nothing is done but to ask for news of the group, which end in a lost or a confirmed assignment.
+        While it is refused, nothing is done but to ask for news of the group, which end in a lost or a confirmed
+        assignment.
         """
         if not self._stood_still():
             return True

@@ -1,6 +1,7 @@
 """What the schedule asks the shell to do, as values. Pure.
 
-An `Append` with a ticket is answered by `Schedule.acked` when Kafka has it; until then nothing that rests on it happens.
+An `Append` with a ticket is answered by `Schedule.acked` when Kafka has it; until then nothing that rests on it
+happens.
 """
 
 from __future__ import annotations

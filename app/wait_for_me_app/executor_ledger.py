@@ -1,8 +1,9 @@
-"""What the outcomes of one partition say, folded from its records: which fires are final, and how far the others are. Pure.
+"""What the outcomes of one partition say, folded from its records: which fires are final, and how far the others are.
+Pure.
 
-The rule: final wins, whatever comes before or after it, so a log and what compaction leaves of it fold to the same ledger. A final
-fire costs 16 bytes of knowledge; it is remembered as long as Kafka remembers it. One thing overrules a final outcome, and only a
-dead one: the progress of the same fire sent once more on purpose (`retries.py`).
+The rule: final wins, whatever comes before or after it, so a log and what compaction leaves of it fold to the same
+ledger. A final fire costs 16 bytes of knowledge; it is remembered as long as Kafka remembers it. One thing overrules a
+final outcome, and only a dead one: the progress of the same fire sent once more on purpose (`retries.py`).
 """
 
 from __future__ import annotations

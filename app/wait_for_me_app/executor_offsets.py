@@ -6,8 +6,8 @@ from __future__ import annotations
 class Offsets:
     """The fires that have been read in one tenure and are not safe yet; what lies before all of them may be committed.
 
-    A fire is safe when what is to become of it is known to Kafka: accepted, set aside, or final from before. Offsets are read in
-    rising order and may have gaps.
+    A fire is safe when what is to become of it is known to Kafka: accepted, set aside, or final from before. Offsets
+    are read in rising order and may have gaps.
     """
 
     __slots__ = ("_committed", "_next", "_open")

@@ -30,7 +30,8 @@ class ExecutorOptions:
     outcomes_kept_ms: int | None = None
     """How long Kafka keeps outcomes; None is for ever. `run` reads it from the topic.
 
-    A final fire is remembered for that long. A fire that was accepted longer ago is set aside: its end may have been forgotten.
+    A final fire is remembered for that long. A fire that was accepted longer ago is set aside: its end may have been
+    forgotten.
     """
     pending_fires: int = 20_000
     """Fires in memory at which the consumer pauses."""

@@ -1,6 +1,8 @@
-"""Reads outcomes to their end, in a thread of its own: the whole partition at a takeover, the rest when an attempt elsewhere is waited for.
+"""Reads outcomes to their end, in a thread of its own: the whole partition at a takeover, the rest when an attempt
+elsewhere is waited for.
 
-It joins no group and commits nothing. The thread that talks to the group goes on meanwhile, however long a restore takes.
+It joins no group and commits nothing. The thread that talks to the group goes on meanwhile, however long a restore
+takes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What is written at each step of a fire, as values. Pure: records in, records out, time passed in.
 
-The rule: each step of progress is one more than the last (`revision`), so that whoever reads them knows which is the latest.
+The rule: each step of progress is one more than the last (`revision`), so that whoever reads them knows which is the
+latest.
 """
 
 from __future__ import annotations

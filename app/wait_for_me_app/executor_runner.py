@@ -1,7 +1,8 @@
 """Runs callbacks: plain functions in a bounded set of threads, async ones on a loop in a thread of its own.
 
-The danger: a callback can hang, exit, raise anything, or block the loop. Nothing of it reaches the thread that talks to Kafka; how an
-attempt ended comes back through a queue. The threads are daemons, because one that hangs must not keep a stopped executor alive.
+The danger: a callback can hang, exit, raise anything, or block the loop. Nothing of it reaches the thread that talks to
+Kafka; how an attempt ended comes back through a queue. The threads are daemons, because one that hangs must not keep a
+stopped executor alive.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Decides what becomes of each fire: accept, start, retry, set aside, finish. Pure: no Kafka, no threads, no clock; time is passed in.
+"""Decides what becomes of each fire: accept, start, retry, set aside, finish. Pure: no Kafka, no threads, no clock;
+time is passed in.
 
-What happens comes in by method calls, what is to be done goes out as effects (`take_effects`), in order. The order that loses nothing:
+What happens comes in by method calls, what is to be done goes out as effects (`take_effects`), in order. The order that
+loses nothing:
 
     fire read     -> `accepted` is in Kafka       -> its offset may be committed
     attempt       -> `started` is in Kafka        -> the callback runs
@@ -8,8 +10,9 @@ What happens comes in by method calls, what is to be done goes out as effects (`
     it failed     -> `failed` is in Kafka         -> it waits for its time; or, after the last attempt:
                   -> the dead letter is in Kafka  -> `dead` is in Kafka -> its progress is deleted
 
-A wait blocks nobody: fires that wait lie in a heap by their time. Every step is in Kafka before anything rests on it, so whoever takes
-the partition over goes on from there. See `executor_tenure.py` for the phases and `executor.py` for what a crash does.
+A wait blocks nobody: fires that wait lie in a heap by their time. Every step is in Kafka before anything rests on it,
+so whoever takes the partition over goes on from there. See `executor_tenure.py` for the phases and `executor.py` for
+what a crash does.
 """
 
 from __future__ import annotations

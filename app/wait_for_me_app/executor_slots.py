@@ -1,7 +1,7 @@
 """Who may run next: fair between callbacks, bounded in number. Pure.
 
-The danger: a callback that hangs takes one slot after the other until nothing else runs. So callbacks take turns, and none may hold
-more than three quarters of the slots of its kind.
+The danger: a callback that hangs takes one slot after the other until nothing else runs. So callbacks take turns, and
+none may hold more than three quarters of the slots of its kind.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Moves a fire from one phase to the next and asks for the record that says so. Pure; nothing is decided here.
 
-The rule of this file: the phase says what the fire waits for, and the effect that it waits for is appended in the same breath.
+The rule of this file: the phase says what the fire waits for, and the effect that it waits for is appended in the same
+breath.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Goes on with what another executor has left: fires that wait, and attempts that may still run somewhere. Pure.
 
-The danger: an attempt that has started and has no end may have died with its process, or may run on in an executor that handed the
-partition over in order and will write the end soon. So its time limit is waited out, counted from its start, and then the outcomes are
-read once more before it counts as failed.
+The danger: an attempt that has started and has no end may have died with its process, or may run on in an executor that
+handed the partition over in order and will write the end soon. So its time limit is waited out, counted from its start,
+and then the outcomes are read once more before it counts as failed.
 """
 
 from __future__ import annotations

@@ -12,16 +12,19 @@ from wait_for_me_app.outcomes import Progress
 
 
 class Phase(enum.Enum):
-    """Where a fire that is not final stands, in this process.
+    """Where a fire that is not final stands, in this process, and what it waits for.
 
-        read ── ACCEPTING ─ack─ WAITING ─due─ READY ─slot─ STARTING ─ack─ RUNNING ─returned─ FINISHING ─ack─ (gone)
-                                  │ │ │          │            │              │raised, late       │ack
-                         unknown──┘ │ └──ack─────│────────────│─────────── FAILING ──────── SETTING_ASIDE
-                         PARKING    │            │bad         │taken away                    ▲
-                                    │            └────────────│──────────────────────────────┘
-                                    └───────────ack────── TAKING_BACK
-
-    Taken over from another executor, a started attempt is ELSEWHERE until its end is read or its time is over; that is a failure.
+    ACCEPTING      accepted is safe       -> WAITING
+    WAITING        its time               -> READY, or PARKING when nobody here knows its callback
+    PARKING        parked is safe         -> WAITING
+    READY          a slot                 -> STARTING, or SETTING_ASIDE when its parameters do not fit
+    STARTING       started is safe        -> RUNNING, or TAKING_BACK when the partition has left meanwhile
+    TAKING_BACK    that is safe           -> WAITING
+    RUNNING        the callback           -> FINISHING, or FAILING when it raised or its time is over
+    FAILING        failed is safe         -> WAITING, or SETTING_ASIDE after the last attempt
+    SETTING_ASIDE  the dead letter is     -> FINISHING
+    FINISHING      done or dead is safe   -> forgotten, but for its id
+    ELSEWHERE      another executor's end -> as that says, or FAILING when the time of that attempt is over
     """
 
     ACCEPTING = enum.auto()
@@ -40,8 +43,9 @@ class Phase(enum.Enum):
 class Hold(enum.Enum):
     """How firmly this executor holds a partition.
 
-    RESTORING: its outcomes are being read. HELD: fires are taken and attempts started. LEAVING: handed over in order, so what runs
-    is finished and written down, and nothing new starts. LOST: another executor may hold it; nothing is written any more.
+    RESTORING: its outcomes are being read. HELD: fires are taken and attempts started. LEAVING: handed over in order,
+    so what runs is finished and written down, and nothing new starts. LOST: another executor may hold it; nothing is
+    written any more.
     """
 
     RESTORING = enum.auto()

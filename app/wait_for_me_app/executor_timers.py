@@ -1,7 +1,7 @@
 """Things that are due at a time. Pure.
 
-An entry is not taken out when it no longer matters; it is skipped when its time comes, or swept out when such entries are more than half.
-So memory follows what is live, even when times lie a day ahead.
+An entry is not taken out when it no longer matters; it is skipped when its time comes, or swept out when such entries
+are more than half. So memory follows what is live, even when times lie a day ahead.
 """
 
 from __future__ import annotations

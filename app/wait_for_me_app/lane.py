@@ -63,6 +63,9 @@ RUN_HEADER: Final = "wfm_run"
 CLOSINGS_A_SLICE: Final = 1500
 """How many timeouts are settled before the loop gets its turn: about 25 ms of work."""
 
+COPY_MAX_BYTES: Final = 1_000_000
+"""The largest command that is re-sent: its copy must pass the topic's max.message.bytes with two more headers."""
+
 _NO_GAP: Final = 1 << 62
 
 
@@ -228,7 +231,7 @@ class Lane:
             closed = self.fold.advance(record, CLOSINGS_A_SLICE)
 
     async def _commit(self) -> None:
-        effects = self.fold.take_effects()
+        effects = _without_oversized_copies(self.fold.take_effects())
         crash_point("K1")
         await self._send(effects)
         crash_point("K4")
@@ -427,6 +430,27 @@ def _by_home(rerouted: Sequence[Rerouted]) -> list[tuple[int, list[Rerouted]]]:
     for one in rerouted:
         homes.setdefault(one.partition, []).append(one)
     return list(homes.items())
+
+
+def _without_oversized_copies(effects: Effects) -> Effects:
+    """Set aside misplaced commands whose copy, with its origin in the headers, the topic would refuse."""
+    too_large = [one for one in effects.rerouted if _size(one.record) > COPY_MAX_BYTES]
+    if too_large:
+        effects.rerouted = [one for one in effects.rerouted if _size(one.record) <= COPY_MAX_BYTES]
+        effects.rejected.extend(Rejected(one.record, _TOO_LARGE_TO_RESEND) for one in too_large)
+    return effects
+
+
+_TOO_LARGE_TO_RESEND: Final = InvalidCommand(
+    "misplaced",
+    "the command lies on the wrong partition, and its headers leave no room to re-send it; "
+    "send it with the murmur2 partitioner (librdkafka: partitioner=murmur2_random) or with smaller headers",
+)
+
+
+def _size(record: Record) -> int:
+    headers = sum(len(name) + len(value or b"") + 8 for name, value in record.headers)
+    return len(record.key or b"") + len(record.value or b"") + headers
 
 
 def _copy_of(rerouted: Rerouted, partition: int) -> Message:

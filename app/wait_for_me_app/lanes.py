@@ -180,7 +180,9 @@ class Lanes:
         """Stop the worker if the commands topic was re-created, repartitioned, or lost what is still to be read."""
         if not self.is_ready:
             return
-        watermarks = {partition: lane.watermark for partition, lane in self.by_partition.items()}  # lanes go on meanwhile
+        watermarks = {
+            partition: lane.watermark for partition, lane in self.by_partition.items()
+        }  # lanes go on meanwhile
         check = await asyncio.to_thread(self._commands_log.look)
         for partition, lane in list(self.by_partition.items()):
             check.refuse_other_topic(lane.identity.topic_id, lane.identity.partitions)

@@ -45,10 +45,16 @@ NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "wait_for_me_run_seconds": ("histogram", "From taking a run to its being safe in Kafka."),
     "wait_for_me_fire_lateness_seconds": ("histogram", "From the deadline to the fire's append, for fires by timeout."),
     "wait_for_me_next_deadline_timestamp_seconds": ("gauge", "The nearest deadline of a partition's open groups."),
-    "wait_for_me_oldest_deadline_age_seconds": ("gauge", "How long the nearest deadline has passed; 0 while it is ahead."),
+    "wait_for_me_oldest_deadline_age_seconds": (
+        "gauge",
+        "How long the nearest deadline has passed; 0 while it is ahead.",
+    ),
     "wait_for_me_lane_watermark_offset": ("gauge", "The last command of a partition whose effects are safe."),
     "wait_for_me_lane_lag_records": ("gauge", "Commands of a partition not folded yet."),
-    "wait_for_me_callbacks_total": ("counter", "Callback attempts by outcome, on this worker's partitions, since it first looked."),
+    "wait_for_me_callbacks_total": (
+        "counter",
+        "Callback attempts by outcome, on this worker's partitions, since it first looked.",
+    ),
     "wait_for_me_callback_duration_seconds": ("histogram", "How long the attempts that succeeded took."),
     "wait_for_me_web_requests_total": ("counter", "HTTP answers by class of status."),
     "process_resident_memory_bytes": ("gauge", "Memory in use."),
@@ -251,14 +257,14 @@ def _totals(totals: LaneTotals) -> Iterator[Sample]:
     results |= {"duplicate": totals.sum("duplicates"), "late": totals.sum("late")}
     for result, count in results.items():
         yield Sample("wait_for_me_participants_total", {"result": result}, count)
-    for name, count in (
+    for name, counted in (
         ("conflicts", "conflicts"),
         ("misplaced_commands", "rerouted"),
         ("commands", "records"),
         ("replayed_commands", "replayed"),
         ("foreign_writers_healed", "healed"),
     ):
-        yield Sample(f"wait_for_me_{name}_total", {}, totals.sum(count))
+        yield Sample(f"wait_for_me_{name}_total", {}, totals.sum(counted))
 
 
 def _counted(counters: Counters) -> Iterator[Sample]:
@@ -288,7 +294,10 @@ def _lane_samples(reading: LaneReading, now_ms: int) -> Iterator[Sample]:
 
 def _process_samples() -> Iterator[Sample]:
     yield Sample("process_cpu_seconds_total", {}, time.process_time())
-    with suppress(OSError, ValueError, AttributeError), open("/proc/self/status", encoding="ascii", errors="replace") as status:
+    with (
+        suppress(OSError, ValueError, AttributeError),
+        open("/proc/self/status", encoding="ascii", errors="replace") as status,
+    ):
         found = re.search(r"VmRSS:\s+(\d+) kB", status.read())
         if found:
             yield Sample("process_resident_memory_bytes", {}, int(found[1]) * 1024)

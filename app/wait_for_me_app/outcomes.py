@@ -1,13 +1,15 @@
-"""The records of the outcomes topic: what has become of each fire. The executor's durable queue, and the only place where it lives.
+"""The records of the outcomes topic: what has become of each fire. The executor's durable queue, and the only place
+where it lives.
 
 Two keys a fire, in the same partition number as the fire:
 
     fire_<uuid>/progress    Progress, the whole state at each step, the fire's own bytes included: one record is enough to go on
     fire_<uuid>             Finished, `done` or `dead`; whatever comes later, this stands
 
-A fire that has become final has its progress deleted (a null value), which saves space and means nothing: a reader that sees a final
-ignores progress, before it or after it. Everything is JSON, so `kcat` shows it. `revision` counts the steps of one fire, and `tenure`
-rises with each takeover of the partition: a step of an earlier tenure than is known was under way for too long, and is ignored.
+A fire that has become final has its progress deleted (a null value), which saves space and means nothing: a reader that
+sees a final ignores progress, before it or after it. Everything is JSON, so `kcat` shows it. `revision` counts the
+steps of one fire, and `tenure` rises with each takeover of the partition: a step of an earlier tenure than is known was
+under way for too long, and is ignored.
 """
 
 from __future__ import annotations

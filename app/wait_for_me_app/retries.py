@@ -1,8 +1,8 @@
 """How a dead letter that is sent once more is told from a copy: by two headers of its own. Pure.
 
-The danger: a fire whose outcome is final is never run again, which is what makes copies harmless. So a fire is run again only if
-somebody has asked for it (`wfm_retried_at`), if it is dead and not done, and if it lies further on in the fires topic than the one that
-died; read a second time after a crash, the same request is a copy like any other.
+The danger: a fire whose outcome is final is never run again, which is what makes copies harmless. So a fire is run
+again only if somebody has asked for it (`wfm_retried_at`), if it is dead and not done, and if it lies further on in the
+fires topic than the one that died; read a second time after a crash, the same request is a copy like any other.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def is_retry(headers: Iterable[tuple[str, bytes | None]]) -> bool:
 
 
 def runs_again(headers: Iterable[tuple[str, bytes | None]], offset: int, died_at: int | None) -> bool:
-    """Return whether a fire at `offset` is run although it is final; `died_at` is where the dead one lay, None if it is done.
+    """Return whether a fire at `offset` is run although it is final; `died_at` is where the dead one lay, None if done.
 
     >>> runs_again([("wfm_retried_at", b"2026-11-24T02:10:00Z")], offset=20, died_at=7)
     True

@@ -31,6 +31,8 @@ _TEST_PREFIX = "WAIT_FOR_ME_TEST_"  # the test suite's own; no process of ours r
 
 _YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 LOG_FORMATS = ("text", "json")
+DEFAULT_WEB_PORT = 6066
+OUTPUTS = ("text", "json", "jsonl")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _WORKER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _HOST_AND_PORT = re.compile(r"(?:[A-Z]+://)?(?:\[[0-9A-Fa-f:.]+\]|[^\s:,\[\]/]+):(?P<port>\d{1,5})")
@@ -62,7 +64,7 @@ class Settings:
     log_level: str = "info"
     web_host: str = "127.0.0.1"
     """Where a worker serves its page, its API and its health. Beyond loopback it needs a token."""
-    web_port: int = 6066
+    web_port: int = DEFAULT_WEB_PORT
     """0 turns the web off. Where the port is taken, the next free one of ten is used."""
     web_url: str = ""
     """How other workers reach this one's web, if not at its host and port; a name that resolves for them, behind no proxy."""
@@ -72,6 +74,8 @@ class Settings:
     """Keeps parameters and dead letters' bytes out of page and API."""
     server: str = "http://127.0.0.1:6066"
     """The worker that the command line asks about groups; any one answers for all."""
+    output: str = "text"
+    """How the command line writes what it was asked for."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kafka", MappingProxyType(dict(self.kafka)))
@@ -206,6 +210,7 @@ _VARIABLES: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyTy
         "WAIT_FOR_ME_WEB_READ_ONLY": ("web_read_only", _boolean),
         "WAIT_FOR_ME_WEB_HIDE_PAYLOADS": ("web_hide_payloads", _boolean),
         "WAIT_FOR_ME_SERVER": ("server", _text),
+        "WAIT_FOR_ME_OUTPUT": ("output", _lower),
     }
 )
 VARIABLE_NAMES = tuple(_VARIABLES)
@@ -272,6 +277,7 @@ def _check(settings: Settings) -> None:
     _check_ranges(settings)
     _check_choice("WAIT_FOR_ME_LOG_FORMAT", settings.log_format, LOG_FORMATS)
     _check_choice("WAIT_FOR_ME_LOG_LEVEL", settings.log_level, LOG_LEVELS)
+    _check_choice("WAIT_FOR_ME_OUTPUT (--output)", settings.output, OUTPUTS)
     _check_durability(settings)
     _check_web(settings)
 

@@ -118,6 +118,10 @@ class CommandsTopic:
 # --- what the topics must be like ------------------------------------------------------------------------------------
 
 
+# A record of an earlier executor that lands late must not be all that compaction leaves: the lag keeps both readable.
+_OUTCOMES_CONFIG = {"cleanup.policy": "compact,delete", "min.compaction.lag.ms": "3600000"}
+
+
 def wanted_topics(settings: Settings) -> tuple[WantedTopic, ...]:
     """Return the six topics of a deployment.
 
@@ -131,7 +135,7 @@ def wanted_topics(settings: Settings) -> tuple[WantedTopic, ...]:
         _wanted(settings, names.changelog, _CHANGELOG_CONFIG, None),
         _wanted(settings, names.fires, {**deleted, **_kept(7)}, DAY_MS),
         # The retention of outcomes is judged against the fires and commands that are there: `_retention_problems`.
-        _wanted(settings, names.outcomes, {**deleted, "cleanup.policy": "compact,delete", **_kept(30)}, 0),
+        _wanted(settings, names.outcomes, {**deleted, **_OUTCOMES_CONFIG, **_kept(30)}, 0),
         _wanted(settings, names.commands_dead_letters, {**deleted, **_kept(30)}, 7 * DAY_MS),
         _wanted(settings, names.fires_dead_letters, {**deleted, **_kept(30)}, 7 * DAY_MS),
     )

@@ -26,6 +26,7 @@ from wait_for_me_app.restore import Changelog
 from wait_for_me_app.settings import Settings, settings_or_exit
 from wait_for_me_app.sweep import INTERVAL_SECONDS
 from wait_for_me_app.topics import refuse_unfit_cluster
+from wait_for_me_app.tracing import TracingOutlet, tracing_is_on
 from wait_for_me_app.watchdog import Watchdog
 from wait_for_me_app.web.cluster import Parts
 from wait_for_me_app.web.server import Web
@@ -52,10 +53,12 @@ class Worker:
             on_appended=clock.observe,
         )
         self.counters = Counters()
+        counting = CountingOutlet(self.outlet, settings.topics, self.counters)
+        self.tracing = TracingOutlet(counting, settings.topics) if tracing_is_on() else None
         group = {"group.id": settings.topics.worker_group}
         self.lanes = Lanes(
             settings,
-            outlet=CountingOutlet(self.outlet, settings.topics, self.counters),
+            outlet=self.tracing or counting,
             changelog=Changelog({**settings.librdkafka(), **group}, settings.topics.changelog),
             commands_log=CommandsLog(settings),
             clock=clock,
@@ -126,6 +129,8 @@ def build(settings: Settings) -> Worker:
     async def fold(event: Any) -> None:
         partition = event.message.partition
         worker.counters.run_begins(partition)
+        if worker.tracing is not None:
+            worker.tracing.note_run(event.value)
         await lanes.fold(partition, event.value)
         worker.counters.run_ends(partition, len(event.value))
         event.ack()

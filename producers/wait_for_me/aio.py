@@ -90,7 +90,7 @@ class AsyncWaitForMe(ClientBase):
         fire_id: str | None = None,
         lookback: float = DEFAULT_LOOKBACK_SECONDS,
     ) -> FinalOutcome:
-        """Return the final outcome of a fire, or raise WaitTimeout; the arguments are those of `WaitForMe.wait_done`."""
+        """Return the final outcome of a fire, or raise WaitTimeout; arguments as for `WaitForMe.wait_done`."""
         return await self._in_own_thread(
             lambda is_over: self._waiting.done(group_key, fire_id, timeout, lookback, is_over)
         )

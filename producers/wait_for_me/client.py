@@ -101,7 +101,7 @@ class WaitForMe(ClientBase):
         fire_id: str | None = None,
         lookback: float = DEFAULT_LOOKBACK_SECONDS,
     ) -> FinalOutcome:
-        """Return what has become of a group's fire once that is final, or raise WaitTimeout when it is not within the time.
+        """Return what has become of a group's fire, or raise WaitTimeout when that is not final within the time.
 
         `state` is "done" when the callback has returned, and "dead" when the fire was given up. An outcome of the last
         `lookback` seconds counts too; with `fire_id`, only that fire's.

@@ -26,7 +26,9 @@ _FAST_CHARACTERS: Final = 64  # at most 256 bytes, whatever they are
 _KNOWN_CALLBACKS_SIZE: Final = 4096
 _KNOWN_PARAMS_SIZE: Final = 1024
 _KNOWN_PARAMS_BYTES: Final = 1024
-_known_params: set[bytes] = set()  # params that have been checked: the adds of a group have the same, and so have many groups
+_known_params: set[bytes] = (
+    set()
+)  # params that have been checked: the adds of a group have the same, and so have many groups
 _known_callbacks: set[str] = set()  # names that the careful path has accepted: a lookup instead of a pattern
 
 
@@ -73,7 +75,7 @@ def decode_command(key: bytes | None, value: bytes | None, headers: Headers | No
                 ):
                     params = bytes(command.raw_params)
                     if params not in _known_params:
-                        _check_params(params)
+                        _check_params(command.raw_params)
                         _remember_params(params)
                     return command
             elif type(command) is Tick:

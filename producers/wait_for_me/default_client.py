@@ -77,7 +77,7 @@ def wait_done(
     fire_id: str | None = None,
     lookback: float = 60.0,
 ) -> FinalOutcome:
-    """Return what has become of a group's fire once that is final, or raise WaitTimeout when it is not within the time."""
+    """Return what has become of a group's fire, or raise WaitTimeout when that is not final within the time."""
     return _default().wait_done(group_key, timeout, fire_id=fire_id, lookback=lookback)
 
 

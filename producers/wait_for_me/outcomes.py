@@ -12,7 +12,7 @@ from msgspec import Struct
 
 
 class FinalOutcome(Struct, frozen=True, kw_only=True, tag="final", tag_field="type"):
-    """A fire is over: `done`, its callback has returned; or `dead`, it was set aside, and `error` and `reason` say why."""
+    """A fire is over: `done`, its callback has returned; or `dead`, it was set aside; `error` and `reason` say why."""
 
     fire_id: str
     group_key: str

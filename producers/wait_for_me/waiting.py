@@ -1,7 +1,8 @@
 """Waits for the fire of a group, or for the outcome of a fire, with a consumer that joins no group and commits nothing.
 
-The danger is the moment before: what one waits for may have happened already, while the add was being acknowledged. So reading begins
-some time in the past (`lookback`); and `after`, the receipt of an add, tells the fire of its round from that of an earlier one.
+The danger is the moment before: what one waits for may have happened already, while the add was being acknowledged. So
+reading begins some time in the past (`lookback`); and `after`, the receipt of an add, tells the fire of its round from
+that of an earlier one.
 """
 
 from __future__ import annotations

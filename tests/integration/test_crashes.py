@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from logs import Judge, Sender, read_topic
+import witness_callbacks
+from logs import Judge, Sender, eventually, read_topic
 from processes import wait_until
 
 READY = "worker_ready"
+TESTS = str(Path(__file__).parent.parent)
 GROUPS = 4000
 PARTICIPANTS = 5
 
@@ -26,15 +31,24 @@ def send_rounds(sender: Sender, groups: range, *, wait: float = 600) -> None:
     sender.flush()
 
 
-def count_fires(deployment: Any) -> int:
-    """Return how many records the fires topic has."""
-    return len(read_topic(deployment.settings.bootstrap_servers, deployment.settings.topics.fires))
+def outcomes_of(deployment: Any) -> dict[bytes, tuple[str, ...]]:
+    """Return, by fire_id, the states of all its final outcomes in order."""
+    states: dict[bytes, tuple[str, ...]] = {}
+    for record in read_topic(deployment.settings.bootstrap_servers, deployment.settings.topics.outcomes):
+        if record.key and record.value and not record.key.endswith(b"/progress"):
+            states[record.key] = (*states.get(record.key, ()), msgspec.json.decode(record.value)["state"])
+    return states
 
 
 @pytest.mark.parametrize("wipe", [False, True], ids=["store kept", "store wiped"])
-def test_three_kills_of_one_of_two_workers_lose_nothing(deployment: Any, wipe: bool) -> None:
-    """20,000 adds in 4,000 groups, SIGKILL three times: every group fires, and no group has two different fires."""
-    sender = Sender(deployment)
+def test_three_kills_of_one_of_two_workers_lose_nothing(deployment: Any, wipe: bool, tmp_path: Path) -> None:
+    """20,000 adds in 4,000 groups, SIGKILL three times: every group fires, no group has two different fires, every callback runs once."""
+    sender, witness = Sender(deployment), tmp_path / "witness"
+    deployment.start_executor(
+        "witness_callbacks",
+        PYTHONPATH=os.pathsep.join(filter(None, [TESTS, os.environ.get("PYTHONPATH")])),
+        WAIT_FOR_ME_TEST_WITNESS=str(witness),
+    )
     short = {"WAIT_FOR_ME_SESSION_TIMEOUT_MS": "6000"}
     steady = deployment.start_worker("steady", **short)
     victim = deployment.start_worker("victim", **short)
@@ -51,6 +65,10 @@ def test_three_kills_of_one_of_two_workers_lose_nothing(deployment: Any, wipe: b
     verdict = Judge(deployment).wait_until_settled(90)
     assert verdict.is_right, verdict.ghosts[:2]
     assert (verdict.expected, verdict.reasons) == (GROUPS, {"complete": GROUPS})
+    eventually(lambda: len(outcomes_of(deployment)), GROUPS, timeout=60)
+    assert set(outcomes_of(deployment).values()) == {("done",)}
+    runs = Counter(line.fire_id for line in witness_callbacks.read(witness) if line.what == "note")
+    assert (len(runs), set(runs.values())) == (GROUPS, {1})
 
 
 @pytest.mark.parametrize("point", ["K1", "K4", "K3", "K6"])

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from kafka_broker import free_port
 from processes import Running, wait_until
 
 pytestmark = pytest.mark.slow
@@ -81,6 +83,23 @@ def test_a_demo_that_is_stopped_leaves_nothing_behind(number: signal.Signals, st
     assert started.wait(30) == (-number if number == signal.SIGKILL else 128 + number)
     wait_until(lambda: not any(is_running(pid) for pid in children), 20)
     wait_until(lambda: not list(tmp_path.glob("wait-for-me-demo-*")), 20)
+
+
+def test_a_demo_that_is_kept_serves_its_page_until_ctrl_c(tmp_path: Path, environment: dict[str, str]) -> None:
+    """The last line says where; what was played can be seen there; the end is no failure and leaves nothing."""
+    log = tmp_path.with_suffix(".log")
+    kept = Running([*COMMAND, "--keep", "--port", str(free_port())], log=log, env=environment)
+    try:
+        kept.wait_for_output("Ctrl-C ends the demo", 100)
+        url = re.findall(r"http://\S+/ui/", kept.output())[-1]
+        with urllib.request.urlopen(f"{url.removesuffix('ui/')}api/v1/fires", timeout=10) as answer:
+            fired = {fire["group_key"]: fire["reason"] for fire in json.loads(answer.read())["fires"]}
+        assert (fired["deploy-41"], fired["deploy-42"]) == ("complete", "timeout")
+        kept.signal(signal.SIGINT)
+        assert kept.wait(30) == 0
+    finally:
+        kept.close()
+    assert list(tmp_path.iterdir()) == [], "the demo left something behind"
 
 
 def test_a_demo_whose_worker_dies_says_so_and_shows_what_it_printed(started: Running, tmp_path: Path) -> None:

@@ -150,7 +150,9 @@ def test_nobody_can_send_the_fire_over_the_wire() -> None:
 def test_parameters_that_do_not_fit_are_told_apart_from_errors_of_the_callback() -> None:
     """BadParameters names the signature; the function is not entered."""
     entered: list[int] = []
-    with pytest.raises(BadParameters, match=r"it\(a, b\) cannot take the parameters \(missing a required argument: 'b'\)"):
+    with pytest.raises(
+        BadParameters, match=r"it\(a, b\) cannot take the parameters \(missing a required argument: 'b'\)"
+    ):
         registered(lambda a, b: entered.append(1)).bind(fire_with(["only one"]))
     assert entered == []
 
@@ -265,7 +267,9 @@ def module_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
         del sys.modules[name]
 
 
-def test_the_operators_modules_register_what_they_decorate(module_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_operators_modules_register_what_they_decorate(
+    module_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`--callbacks my_callbacks` imports the module; its decorators fill the default registry."""
     registry = Registry()
     monkeypatch.setattr("wait_for_me_app.callbacks.callback", registry.callback)

@@ -368,18 +368,18 @@ def test_callbacks_may_be_a_module_in_the_working_directory(
 
 
 def test_demo_returns_the_exit_code_of_the_demo(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--json` is handed on."""
+    """`--json`, `--keep` and `--port` are handed on."""
     from wait_for_me_app import demo
 
-    monkeypatch.setattr(demo, "run", lambda *, json: 1 if json else 0)
-    assert (run("demo")[0], run("demo", "--json")[0]) == (0, 1)
+    monkeypatch.setattr(demo, "run", lambda *, json, keep, port: 1 if json else (port if keep else 0))
+    assert (run("demo")[0], run("demo", "--json")[0], run("demo", "--keep", "--port", "7")[0]) == (0, 1, 7)
 
 
 def test_ctrl_c_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """As every Unix command does."""
     from wait_for_me_app import demo
 
-    def interrupted(*, json: bool) -> int:
+    def interrupted(**_: object) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo, "run", interrupted)

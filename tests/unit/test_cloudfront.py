@@ -13,10 +13,12 @@ from botocore.exceptions import ClientError
 
 from cloudfront_stand_in import CloudFront
 from executor_world import Process, World, fire_id_of, fire_value
+from registries import load_alone
 from wait_for_me.codec import decode_fire
-from wait_for_me_app import cloudfront
 from wait_for_me_app.callback_errors import SetAside
-from wait_for_me_app.callbacks import DEFAULT_REGISTRY, Registry
+from wait_for_me_app.callbacks import Registry
+
+cloudfront, CLOUDFRONT = load_alone("wait_for_me_app.cloudfront")
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[CloudFron
 def run(params: Any, value: bytes | None = None) -> str:
     """Run the callback as the executor does, and return the fire_id."""
     fire = decode_fire(value or fire_value("cloudfront.invalidate", params))
-    callback = DEFAULT_REGISTRY.find("cloudfront.invalidate")
+    callback = CLOUDFRONT.find("cloudfront.invalidate")
     assert callback is not None
     callback.bind(fire)()
     return fire.fire_id
@@ -86,7 +88,7 @@ def test_what_may_pass_is_a_failure_of_this_attempt_only(cloud: CloudFront, stat
 def test_a_throttled_fire_is_done_in_the_end(cloud: CloudFront) -> None:
     """By the executor's own schedule, with the same CallerReference each time."""
     registry = Registry()
-    callback = DEFAULT_REGISTRY.find("cloudfront.invalidate")
+    callback = CLOUDFRONT.find("cloudfront.invalidate")
     assert callback is not None
     registry.add(callback)
     world = World(registry)

@@ -7,12 +7,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from registries import load_alone
 from wait_for_me import Fire
 from wait_for_me.codec import decode_fire
-from wait_for_me_app.callbacks import DEFAULT_REGISTRY
 from wait_for_me_app.demo.board import Run
-from wait_for_me_app.demo.callbacks import WITNESS_VARIABLE, read_witness
 from wait_for_me_app.demo.scenario import CALLBACK, CALLBACK_PARAMS, CHECK_CALLBACK
+
+callbacks, REGISTRY = load_alone("wait_for_me_app.demo.callbacks")
+WITNESS_VARIABLE, read_witness = callbacks.WITNESS_VARIABLE, callbacks.read_witness
 
 
 def fire(callback: str, params: list[str]) -> Fire:
@@ -38,7 +40,7 @@ def fire(callback: str, params: list[str]) -> Fire:
 
 def run(name: str, params: list[str]) -> None:
     """Run a callback as the executor does: by its name, with the parameters of a fire."""
-    found = DEFAULT_REGISTRY.find(name)
+    found = REGISTRY.find(name)
     assert found is not None
     found.bind(fire(name, params))()
 

@@ -31,6 +31,13 @@ def settings_for(servers: str, **kafka: str) -> Settings:
     return Settings(bootstrap_servers=servers, prefix=TOPICS.prefix, demo_broker=True, partitions=4, kafka=kafka)
 
 
+def make_topics(servers: str) -> None:
+    """Make the topics: the embedded broker does when a producer asks for them."""
+    producer = Producer({"bootstrap.servers": servers, "log_level": 0})
+    for topic in (TOPICS.fires, TOPICS.outcomes):
+        producer.list_topics(topic, timeout=10)
+
+
 def outcome(ticket: UnreadableOutcome | None = None) -> Append:
     """Return a record to write."""
     return Append(step="final", topic=TOPICS.outcomes, partition=1, key=b"k", value=b"v", ticket=ticket)
@@ -90,10 +97,8 @@ def read(reader: OutcomesReader) -> News:
 
 def make_reader(servers: str) -> OutcomesReader:
     """Return a reader that serves."""
-    client = executor_clients.make_reader(settings_for(servers))
-    for topic in (TOPICS.fires, TOPICS.outcomes):
-        client.list_topics(topic, timeout=10)
-    reader = OutcomesReader(client, TOPICS, None)
+    make_topics(servers)
+    reader = OutcomesReader(executor_clients.make_reader(settings_for(servers)), TOPICS, None)
     reader.start()
     return reader
 
@@ -102,9 +107,10 @@ def test_an_empty_partition_is_restored_at_once(embedded_kafka: str) -> None:
     """There is nothing to know, and the fires go on at their beginning."""
     reader = make_reader(embedded_kafka)
     reader.restore(Tenure(partition=2))
-    assert reader.is_busy
+    was_busy = reader.is_busy
     news = read(reader)
     assert isinstance(news, Restored)
+    assert was_busy
     assert (news.tenure.hold, news.ledger.end_offset, news.next_offset) == (Hold.RESTORING, 0, 0)
     assert not reader.is_busy
     reader.close()
@@ -116,8 +122,13 @@ def test_two_requests_for_one_partition_are_both_answered(embedded_kafka: str) -
     tenures = [Tenure(partition=2), Tenure(partition=2), Tenure(partition=3)]
     for tenure in tenures:
         reader.restore(tenure)
-    answered = [read(reader) for _ in range(1)]
-    wait_until(lambda: (answered.extend(reader.take_news()) or len(answered) == 3), 20)  # type: ignore[func-returns-value]
+    answered: list[News] = []
+
+    def all_answered() -> bool:
+        answered.extend(reader.take_news())
+        return len(answered) == 3
+
+    wait_until(all_answered, 20)
     assert {id(news.tenure) for news in answered if isinstance(news, Restored)} == {id(tenure) for tenure in tenures}
     reader.close()
 
@@ -157,7 +168,11 @@ def test_a_question_is_repeated_until_kafka_answers(embedded_kafka: str, monkeyp
     """A broker that is away comes back; an answer that will not change is an error."""
     monkeypatch.setattr("wait_for_me_app.executor_reader._PAUSE_SECONDS", 0)
     reader = make_reader(embedded_kafka)
-    answers: list[Any] = [KafkaException(KafkaError(KafkaError._TRANSPORT)), KafkaException(KafkaError(KafkaError._TIMED_OUT)), 7]
+    answers: list[Any] = [
+        KafkaException(KafkaError(KafkaError._TRANSPORT)),
+        KafkaException(KafkaError(KafkaError._TIMED_OUT)),
+        7,
+    ]
 
     def ask() -> int:
         answer = answers.pop(0)
@@ -188,6 +203,7 @@ def test_a_question_is_repeated_until_kafka_answers(embedded_kafka: str, monkeyp
 )
 def test_an_error_that_does_not_pass_ends_the_executor(embedded_kafka: str, error: KafkaError, exit_code: int) -> None:
     """One that does is logged, and the client goes on trying."""
+    make_topics(embedded_kafka)
     one = Executor(settings_for(embedded_kafka), Registry(), ExecutorOptions(stop_grace_ms=0), clock)
     stop = threading.Event()
     one._note_error(error)

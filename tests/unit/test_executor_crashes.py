@@ -1,8 +1,9 @@
-"""Executors that die, hand over, are paused and come back, at any step and in any order: what must hold whatever happens.
+"""Executors that die, hand over, are paused and come back, at any step and in any order: what must hold whatever
+happens.
 
-The real schedule runs against Kafka in memory (`executor_world.py`). One executor owns the partition; others may still run callbacks
-after an orderly hand-over, or be paused without knowing that they have lost it. At the end everything heals, and then every fire must
-have come to exactly one end.
+The real schedule runs against Kafka in memory (`executor_world.py`). One executor owns the partition; others may still
+run callbacks after an orderly hand-over, or be paused without knowing that they have lost it. At the end everything
+heals, and then every fire must have come to exactly one end.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ def make_world() -> World:
     async def later() -> None: ...
 
     for name, function in (("plain", lambda: None), ("later", later)):
-        registry.callback(name, attempts=ATTEMPTS, timeout_in_seconds=LIMIT_MS / 1000, first_wait_in_seconds=1)(function)
+        registry.callback(name, attempts=ATTEMPTS, timeout_in_seconds=LIMIT_MS / 1000, first_wait_in_seconds=1)(
+            function
+        )
     return World(registry, OPTIONS)
 
 
@@ -48,10 +51,13 @@ class Executors(RuleBasedStateMachine):
         self.late: list[Append] = []
         self.paused: list[Process] = []
         self.overlapped: set[str] = set()
+        self.is_disordered = False
+        """Whether a record has arrived after its tenure: compaction leaves both for a while, and so for the length of a test."""
         self.owner = self.new_process()
 
     def new_process(self) -> Process:
         self.world.wall_ms += 1  # a rebalance takes longer than that
+        self.world.is_compacted &= not self.is_disordered
         self.names += 1
         return Process(self.world, f"e{self.names}")
 
@@ -134,12 +140,13 @@ class Executors(RuleBasedStateMachine):
     @rule()
     def something_arrives_late(self) -> None:
         if self.late:
+            self.is_disordered = True
             self.world.store(self.late.pop(0))
 
     @rule()
     def take_part_after_hand_over(self) -> None:
         for process in self.others:
-            process.deliver()
+            self.is_disordered |= process.deliver() > 0
 
     @rule()
     def pause(self) -> None:
@@ -155,6 +162,7 @@ class Executors(RuleBasedStateMachine):
         if self.paused:
             process = self.paused.pop()
             for append in list(process.in_flight)[:arrived]:
+                self.is_disordered = True
                 self.world.store(append)
             process.in_flight.clear()
             process.lose()
@@ -186,7 +194,9 @@ class Executors(RuleBasedStateMachine):
         """D4: no attempt number is used twice."""
         for one in self.world.begun[self.checked :]:
             if one.fire_id not in self.overlapped:
-                earlier = [other.attempt for other in self.world.begun if other.fire_id == one.fire_id and other is not one]
+                earlier = [
+                    other.attempt for other in self.world.begun if other.fire_id == one.fire_id and other is not one
+                ]
                 assert all(number < one.attempt for number in earlier)
             assert one.attempt <= ATTEMPTS
         self.checked = len(self.world.begun)
@@ -251,7 +261,9 @@ class Executors(RuleBasedStateMachine):
 
     def outcomes_lost(self, fire_id: str) -> int:
         """Return how many attempts ended without a trace: X3, and results that came after the limit."""
-        return sum(step.error in ("callback_killed_process", "callback_timeout") for step in self.world.progress(fire_id))
+        return sum(
+            step.error in ("callback_killed_process", "callback_timeout") for step in self.world.progress(fire_id)
+        )
 
     def check_waits(self, fire_id: str) -> None:
         """D5: after a failure the next attempt begins no earlier than was written down."""

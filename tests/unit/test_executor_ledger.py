@@ -18,7 +18,7 @@ FIRES = [f"fire_{uuid.UUID(int=number)}" for number in range(3)]
 DAY_MS = 86_400_000
 
 
-def progress(fire_id: str, revision: int, state: str = "accepted") -> Record:
+def progress(fire_id: str, revision: int, state: str = "accepted", tenure: int = 0) -> Record:
     """Return a record of progress."""
     outcome = Progress(
         fire_id=fire_id,
@@ -29,6 +29,7 @@ def progress(fire_id: str, revision: int, state: str = "accepted") -> Record:
         revision=revision,
         attempt=revision,
         state=state,  # type: ignore[arg-type]
+        tenure=tenure,
         accepted_at_ms=1,
         fire=Raw(b"{}"),
     )
@@ -80,6 +81,18 @@ def test_the_latest_step_of_a_fire_stands() -> None:
 def test_a_step_of_a_paused_executor_is_ignored() -> None:
     """A lower revision comes from one that did not know better."""
     assert facts(folded(progress(FIRES[0], 4), progress(FIRES[0], 3))) == (set(), {FIRES[0]: 4})
+
+
+def test_a_step_of_an_earlier_tenure_is_ignored_however_late_it_arrives() -> None:
+    """It was under way when the partition went to another executor, which has gone on since."""
+    ledger = folded(progress(FIRES[0], 2, tenure=8), progress(FIRES[0], 3, tenure=7))
+    assert facts(ledger) == (set(), {FIRES[0]: 2})
+    assert ledger.latest_tenure == 8
+
+
+def test_a_later_tenure_may_count_anew() -> None:
+    """It has read the fire again, because the acceptance of its predecessor had not arrived."""
+    assert facts(folded(progress(FIRES[0], 9, tenure=7), progress(FIRES[0], 1, tenure=8))) == (set(), {FIRES[0]: 1})
 
 
 @pytest.mark.parametrize("position", range(4))
@@ -156,7 +169,9 @@ def test_a_record_that_cannot_be_read_is_kept_with_its_bytes_and_the_reason() ->
 def test_a_key_and_a_value_that_disagree_are_damaged() -> None:
     """Progress of one fire under the key of another, and a final outcome under a key of progress."""
     ledger = folded((progress_key(FIRES[0]), progress(FIRES[1], 1)[1]), (progress_key(FIRES[2]), final(FIRES[2])[1]))
-    assert [one.reason for one in ledger.damaged.values()] == ["the record's key and value speak of different things"] * 2
+    assert [one.reason for one in ledger.damaged.values()] == [
+        "the record's key and value speak of different things"
+    ] * 2
     assert facts(ledger) == (set(), {})
 
 

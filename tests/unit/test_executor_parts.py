@@ -32,7 +32,7 @@ def test_the_position_stops_at_the_first_fire_that_is_not_safe() -> None:
 @given(st.lists(st.integers(1, 3), max_size=30), st.randoms())
 def test_the_position_is_what_a_dumb_count_says(gaps: list[int], random: object) -> None:
     """Against the definition: the smallest unsafe offset, or one after the last that was read."""
-    offsets, read, unsafe = Offsets(0), [], set[int]()
+    offsets, read, unsafe = Offsets(0), list[int](), set[int]()
     for gap in gaps:
         offset = (read[-1] if read else -1) + gap
         read.append(offset)
@@ -146,7 +146,9 @@ def test_timers_that_no_longer_matter_do_not_pile_up() -> None:
 # --- options ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", [{"threads": 0}, {"starts_without_end": 0}, {"patience_ms": -1}, {"pending_fires": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"threads": 0}, {"starts_without_end": 0}, {"patience_ms": -1}, {"pending_fires": 0}]
+)
 def test_options_out_of_range_are_refused(wrong: dict[str, int]) -> None:
     """With the name and the least value."""
     with pytest.raises(ConfigurationError, match=rf"the executor's {next(iter(wrong))} is .*: give \d or more"):

@@ -1,4 +1,6 @@
-"""A dead fire that is sent once more is run again, exactly then; and a callback may ask for the end or for a longer wait."""
+"""A dead fire that is sent once more is run again, exactly then; and a callback may ask for the end or for a longer
+wait.
+"""
 
 from __future__ import annotations
 
@@ -180,7 +182,7 @@ def test_what_it_left_when_it_died_does_not_take_the_retry_along(world: World) -
 
 
 def test_reading_on_does_not_take_the_own_old_outcome_for_news(world: World) -> None:
-    """While another fire's attempt elsewhere is waited for, the outcomes are read again from the start of the tenure."""
+    """While an attempt elsewhere is waited for, the outcomes are read again from the start of the tenure."""
     other = fire_value("ok")
     world.write_fire(other)
     dead_process = Process(world, "e0")
@@ -202,6 +204,18 @@ def test_reading_on_does_not_take_the_own_old_outcome_for_news(world: World) -> 
     process.answer_reads()
     process.settle()
     assert world.states(fire_id_of(value))[-1] == "done"
+
+
+def test_old_progress_that_was_never_deleted_is_not_cleaned_up_under_the_retry(world: World) -> None:
+    """They share a key: whoever takes over would delete the new one."""
+    process, value = died(world)
+    del world.outcomes[-1]  # the deletion did not arrive
+    world.write_fire(value, headers=ASKED)
+    process.read()
+    process.deliver(1)
+    ledger = world.ledger()
+    assert [progress.offset for progress in ledger.pending.values()] == [1]
+    assert ledger.leftovers == {}
 
 
 def test_only_the_header_of_the_request_makes_one() -> None:

@@ -484,6 +484,17 @@ def test_an_executor_that_hands_over_in_order_still_writes_down_what_it_runs(
         assert [(one.attempt, one.process) for one in world.begun] == [(1, "e1"), (2, "e2")]
 
 
+def test_an_executor_that_has_handed_over_makes_no_retries(world: World) -> None:
+    """It writes down that its attempt failed; the rest is the successor's."""
+    process, _ = started(world)
+    process.hand_over()
+    process.end(process.only_token, ValueError("no"))
+    process.deliver()
+    process.pass_time(20_000)
+    assert not process.in_flight
+    assert process.tenure.entries == {}
+
+
 def test_an_attempt_that_was_announced_when_the_partition_left_is_taken_back(world: World) -> None:
     """It did not begin: no attempt is spent, and the successor does not wait for an end."""
     value = fire_value()
@@ -515,6 +526,43 @@ def test_a_successor_that_read_the_announcement_learns_that_it_was_taken_back(wo
     successor.pass_time(1_000)
     successor.settle()
     assert [(one.attempt, one.process) for one in world.begun] == [(1, "e2")]
+
+
+def test_what_arrives_from_an_earlier_tenure_does_not_undo_what_a_later_one_has_done(world: World) -> None:
+    """An announcement and its taking back, on their way for so long that two successors have come: the attempt between counts."""
+    world.write_fire(fire_value())
+    first = Process(world)
+    first.read()
+    first.deliver()
+    first.tick()
+    first.hand_over()
+    world.wall_ms += 1
+    second = Process(world, "e2")
+    second.tick()
+    second.deliver()
+    assert [one.attempt for one in world.begun] == [1]
+    second.hand_over()
+    world.wall_ms += 1
+    third = Process(world, "e3")
+    first.deliver()
+    third.pass_time(1_000)
+    third.settle()
+    assert third.running == {}, "the second one still runs it"
+    second.end(second.only_token)
+    second.deliver()
+    third.pass_time(1_000)
+    third.settle()
+    assert [one.process for one in world.begun] == ["e2"]
+    assert third.tenure.entries == {}
+
+
+def test_each_tenure_has_a_larger_stamp_than_all_before_it(world: World) -> None:
+    """Even if the clock was set back in between."""
+    process, fire_id = started(world)
+    process.crash()
+    world.wall_ms -= 3_600_000
+    successor = Process(world, "e2")
+    assert successor.tenure.stamp == world.progress(fire_id)[-1].tenure + 1
 
 
 def test_an_executor_that_lost_a_partition_writes_nothing_more_about_it(world: World) -> None:

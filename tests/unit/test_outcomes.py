@@ -115,7 +115,9 @@ def test_what_is_no_fire_id_is_not_taken_for_one(text: str) -> None:
     assert parse_key(None) is None
 
 
-@given(st.binary(max_size=60) | st.sampled_from([b"null", b"{}", b'{"type":"progress"}', b'{"type":"final"}', b"[" * 2000]))
+@given(
+    st.binary(max_size=60) | st.sampled_from([b"null", b"{}", b'{"type":"progress"}', b'{"type":"final"}', b"[" * 2000])
+)
 def test_bytes_of_any_kind_are_an_outcome_or_damaged(value: bytes) -> None:
     """Nothing else comes out of decoding."""
     with pytest.raises(DamagedOutcome):

@@ -128,7 +128,17 @@ DECODERS = [
 @pytest.mark.parametrize("decode", DECODERS)
 @pytest.mark.parametrize(
     "value",
-    [b"", b"\x01", b"\x02" + OPEN_BYTES[1:], b"\x01" + bytes(8) + b"\xc1", b"\x01\x93\xa1p", b"\x01\x90", b"{}", b"\x01\x93\xa1\x80\x00\xc0"],
+    [
+        b"",
+        b"\x01",
+        b"\x02" + OPEN_BYTES[1:],
+        b"\x01" + bytes(8) + b"\xc1",
+        b"\x01\x93\xa1p",
+        b"\x01\x90",
+        b"{}",
+        b"\x01\x93\xa1\x80\x00\xc0",
+        OPEN_BYTES.replace(b"\xa1c\xc4", b"\xa1\x80\xc4"),
+    ],
 )
 def test_bytes_that_are_no_row_are_a_damaged_row(decode: Any, value: bytes) -> None:
     """Not a crash of another kind: the lane judges a DamagedRow, and the message says which row and why."""

@@ -147,7 +147,7 @@ def test_with_a_fire_id_only_that_fire_counts(inside: Kafka, client: WaitForMe) 
     inside.outcome("fire_2", state="dead", error="callback_failed", reason="503")
     found = client.wait_done(GROUP, timeout=20, fire_id="fire_2")
     assert (found.is_done, found.error, found.reason) == (False, "callback_failed", "503")
-    with pytest.raises(WaitTimeout, match="no final outcome of fire_3"):
+    with pytest.raises(WaitTimeout, match="no final outcome of 'fire_3'"):
         client.wait_done(GROUP, timeout=0.3, fire_id="fire_3")
 
 

@@ -45,7 +45,9 @@ class _Round:
     last_add_at: int = 0
     arrived: dict[str, tuple[int, str | None]] = field(default_factory=dict)  # participant -> first at, latest event_id
     conflicts: int = 0
-    closed_at: int | None = None  # from here it lingers: the deadline if that had passed, else the record that closed it
+    closed_at: int | None = (
+        None  # from here it lingers: the deadline if that had passed, else the record that closed it
+    )
     fired_at: int = 0
     late: int = 0
 

@@ -74,7 +74,7 @@ class Deadlines:
 
     def first_entries(self, at_most: int) -> list[bytes]:
         """Return the earliest entries in order, without changing anything; the cost depends on `at_most`, not on the size."""
-        heap, found = self._heap, []
+        heap, found = self._heap, list[bytes]()
         frontier = [(heap[0], 0)] if heap else []
         while frontier and len(found) < at_most:
             first, index = heappop(frontier)

@@ -260,6 +260,8 @@ class Fold:
             late_count=0,
         )
         self.rows.put(group_key, closed)
+        if closed.due_ms < row.deadline_ms:  # it lingers for less than was left of its wait
+            self.deadlines.watch_earlier(group_key, closed.due_ms)
 
     def _fire(self, group_key: bytes, row: OpenRound, reason: str, offset: int) -> None:
         identity = self.identity

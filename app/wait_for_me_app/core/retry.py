@@ -1,7 +1,8 @@
 """When a failed attempt is tried again, and when it is given up. A policy returns a decision; somebody else waits.
 
-The waits double from the first to the longest and are then shortened at random, so that a thousand fires that failed together do
-not come back together: wait number k lies between (1 - jitter) x backoff(k) and backoff(k). The randomness is passed in.
+The waits double from the first to the longest and are then shortened at random, so that a thousand fires that failed
+together do not come back together: wait number k lies between (1 - jitter) x backoff(k) and backoff(k). The randomness
+is passed in.
 """
 
 from __future__ import annotations

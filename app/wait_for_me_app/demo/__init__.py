@@ -8,8 +8,11 @@ decided in pure functions (`board.py`, `acts.py`, `view.py`); `show.py` is the s
 from __future__ import annotations
 
 
-def run(*, json: bool) -> int:
-    """Play the demo and return the exit code; with `json`, print the tally as the only line on stdout."""
+def run(*, json: bool, keep: bool = False, port: int | None = None) -> int:
+    """Play the demo and return the exit code; with `json`, print the tally as the only line on stdout.
+
+    With `keep` the processes, and the page that the worker serves at `port`, stay until Ctrl-C.
+    """
     from wait_for_me_app.demo import show
 
-    return show.run(json=json)
+    return show.run(json=json, keep=keep, port=port)

@@ -7,10 +7,11 @@ callback's own witness is counted. So a copy that came late is counted too.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +40,7 @@ from wait_for_me_app.demo.scenario import (
 )
 from wait_for_me_app.demo.screen import Screen, open_screen
 from wait_for_me_app.demo.web_server import Order
-from wait_for_me_app.settings import Settings
+from wait_for_me_app.settings import DEFAULT_WEB_PORT, Settings
 
 FRAME_S: Final = 0.08
 SILENCE_S: Final = 0.3
@@ -51,11 +52,11 @@ class NotAsPlanned(Exception):
     """The demo could not come to its end; the message says why."""
 
 
-def run(*, json: bool) -> int:
+def run(*, json: bool, keep: bool, port: int | None) -> int:
     """Play the story and return the exit code; with `json`, stdout gets one line and the show goes to stderr."""
     with Interruption() as interruption, open_screen(sys.stderr if json else sys.stdout) as screen:
         try:
-            return _run(interruption, screen, json=json)
+            return _run(interruption, screen, json=json, keep=keep, port=port)
         except Interrupted as interrupted:
             screen.close_with([Text(f" Stopped by {interrupted}; all processes have ended.")])
             return interrupted.exit_code
@@ -64,22 +65,34 @@ def run(*, json: bool) -> int:
             return 1
 
 
-def _run(interruption: Interruption, screen: Screen, *, json: bool) -> int:
+def _run(interruption: Interruption, screen: Screen, *, json: bool, keep: bool, port: int | None) -> int:
     with ExitStack() as stack:
-        show = Show(stack, interruption, screen)
+        show = Show(stack, interruption, screen, port)
         show.play()
-        counted, faults = show.finish()
-    screen.close_with(view.closing_lines(counted, faults, show.elapsed_ms))
-    if json:
+        page = view.page_line(show.page_url, keep=keep)
+        counted, faults = show.count() if keep else show.finish()
+        closing_lines = [*view.closing_lines(counted, faults, show.elapsed_ms), page]
+        if keep:
+            _close(screen, closing_lines, counted if json else None)
+            show.hold()
+    if not keep:  # not before everything has ended and is cleared away
+        _close(screen, closing_lines, counted if json else None)
+    return 1 if faults else 0
+
+
+def _close(screen: Screen, lines: Sequence[Text], counted: Tally | None) -> None:
+    """Print what was counted, and last where the page is; the tally as JSON too, if it is wanted."""
+    screen.close_with(lines)
+    if counted is not None:
         sys.stdout.write(counted.as_json() + "\n")
         sys.stdout.flush()
-    return 1 if faults else 0
 
 
 class Show:
     """One performance; everything that it opens is closed by the stack it is given, last first."""
 
-    def __init__(self, stack: ExitStack, interruption: Interruption, screen: Screen) -> None:
+    def __init__(self, stack: ExitStack, interruption: Interruption, screen: Screen, port: int | None = None) -> None:
+        self._port = port
         self._interruption, self._screen = interruption, screen
         self._started_ms = _now_ms()
         self._board = Board.of(DEPLOYMENTS, SERVERS)
@@ -121,6 +134,25 @@ class Show:
                 quiet_since = time.monotonic()
         counted = tally(self._board, read_witness(self._witness))
         return counted, acts.faults(self._board, counted)
+
+    def count(self) -> tuple[Tally, tuple[str, ...]]:
+        """Count while everything goes on."""
+        counted = tally(self._board, read_witness(self._witness))
+        return counted, acts.faults(self._board, counted)
+
+    def hold(self) -> None:
+        """Keep everything going until somebody ends it; that is not a fault."""
+        with suppress(Interrupted):
+            while True:
+                self._interruption.obey()
+                self._children.check()
+                time.sleep(FRAME_S)
+
+    @property
+    def page_url(self) -> str | None:
+        """Where the worker serves its page, as it has said itself: its port may have been taken."""
+        found = _PAGE.search(self._children["worker"].log.read_text(errors="replace"))
+        return found[1] if found else None
 
     def _look(self, caption: str, timeout_s: float) -> int:
         """Read what is new, show it, and return how much it was."""
@@ -177,6 +209,7 @@ class Show:
             replication_factor=1,
             demo_broker=True,
             worker_id="demo",
+            web_port=DEFAULT_WEB_PORT if self._port is None else self._port,
         )
 
     @property
@@ -201,6 +234,7 @@ class Show:
         return "\n".join(f"{name} printed last:\n{self._children[name].tail()}" for name in ("worker", "executor"))
 
 
+_PAGE: Final = re.compile(r"web_ready url=(\S+)")
 _COMMAND: Final = (sys.executable, "-m", "wait_for_me_app")
 
 

@@ -252,6 +252,19 @@ def closing_lines(tally: Tally, faults: Sequence[str], took_ms: int) -> list[Tex
     return lines
 
 
+def page_line(url: str | None, *, keep: bool) -> Text:
+    """Return where the page is, or how to have it stay."""
+    if url is None:
+        return Text(" The worker serves no page: its ports are taken, or --port is 0.", style="dim")
+    if keep:
+        return Text.assemble(
+            " See it, and add a participant yourself: ", (url, "bold"), ("  Ctrl-C ends the demo.", "dim")
+        )
+    return Text.assemble(
+        (" The page has ended with the demo; ", "dim"), "wait-for-me demo --keep", (f" holds it open at {url}", "dim")
+    )
+
+
 def failure_lines(message: str) -> list[Text]:
     """Return what went wrong, in red, and under it what else is to be read, such as the end of a log."""
     what, *rest = message.splitlines()

@@ -51,7 +51,9 @@ class KafkaOutlet:
         on_appended: Callable[[int, float], None] = lambda _at, _mono: None,
     ) -> None:
         self._settings = settings
-        self._broker_stamps = broker_stamps  # the embedded broker keeps the time that was sent, and answers with another
+        self._broker_stamps = (
+            broker_stamps  # the embedded broker keeps the time that was sent, and answers with another
+        )
         self._before_send = before_send
         self._on_appended = on_appended
         self._producers: list[aiokafka.AIOKafkaProducer] = []
