@@ -314,12 +314,26 @@ class Lane:
         refusal = InvalidCommand(
             stage="apply", code="apply_failed", message=f"the fold raised {error!r}; report it with this record"
         )
-        self.fold.advance(record, 0)
+        await self._settle_despite(record)
         self.fold.effects.rejected.append(Rejected(record, refusal))
         log.error(
             "record_set_aside",
             extra={"partition": self.identity.partition, "offset": record.offset, "error": repr(error)},
         )
+
+    async def _settle_despite(self, record: Record) -> None:
+        """Let a record that is set aside pass time all the same, unless that is what raises."""
+        try:
+            if self.fold.advance(record, CLOSINGS_A_SLICE) >= CLOSINGS_A_SLICE:
+                await self._settle_the_rest(record)
+        except LaneFailure:
+            raise
+        except Exception:
+            log.exception(
+                "record_passes_no_time", extra={"partition": self.identity.partition, "offset": record.offset}
+            )
+            self._load_again()
+            self.fold.advance(record, 0)
 
     async def _set_damaged_row_aside(self, record: Record, error: DamagedRow) -> None:
         letter = dead_letter(
@@ -411,18 +425,25 @@ class Lane:
 
     def _orphaned_rounds(self) -> list[tuple[bytes, int]]:
         """Find rounds whose participants are stored although their group's row is gone or belongs to a later round."""
-        orphans: list[tuple[bytes, int]] = []
-        start = keys.PARTICIPANT
+        found: dict[tuple[bytes, int], None] = {}  # a crash amid deletions may leave one kind of row without the other
+        for kind in (keys.PARTICIPANT, keys.ARRIVAL):
+            for group_key, opened_offset in self._stored_rounds(kind):
+                with suppress(DamagedRow):  # judged when a record meets it, not here: the lane must live
+                    row = self.rows.get(group_key)
+                    if row is None or row.opened_offset != opened_offset:
+                        found[group_key, opened_offset] = None
+        return list(found)
+
+    def _stored_rounds(self, kind: bytes) -> Iterator[tuple[bytes, int]]:
+        """Yield every round that has rows of a kind, leaping from round to round."""
+        start = kind
         while True:
             row_key = next(iter(self.store.keys_from(start, 1)), None)
-            if row_key is None or not row_key.startswith(keys.PARTICIPANT):
-                return orphans
+            if row_key is None or not row_key.startswith(kind):
+                return
             group_key, opened_offset = keys.group_key_of(row_key), keys.opened_offset_of(row_key)
-            with suppress(DamagedRow):  # judged when a record meets it, not here: the lane must live
-                row = self.rows.get(group_key)
-                if row is None or row.opened_offset != opened_offset:
-                    orphans.append((group_key, opened_offset))
-            start = keys.after(keys.round_prefix(keys.PARTICIPANT, group_key, opened_offset))
+            yield group_key, opened_offset
+            start = keys.after(keys.round_prefix(kind, group_key, opened_offset))
 
 
 def _by_home(rerouted: Sequence[Rerouted]) -> list[tuple[int, list[Rerouted]]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
@@ -32,6 +33,10 @@ log = logging.getLogger(__name__)
 STORE_MAX_AGE_MS: Final = 12 * 3_600_000
 """Half of the changelog's delete.retention.ms, which `topics check` demands to be a day or more."""
 HOT_ROWS_OF_A_WORKER: Final = 32_768
+
+
+class Overtaken(Exception):
+    """A later assignment has begun; what this one was about to do must not be done."""
 
 
 class Lanes:
@@ -61,6 +66,8 @@ class Lanes:
         self.taken_over_in_seconds = 0.0
         self._outlet, self._changelog, self._commands_log = outlet, changelog, commands_log
         self._stores: dict[int, RocksStore] = {}
+        self._assignment = 0
+        self._one_step_at_a_time = threading.Lock()
         self._tail: Any = None
         self._end_process = end_process or _end_process
 
@@ -71,12 +78,19 @@ class Lanes:
         started = time.monotonic()
         self.is_ready = False
         crash_point("K8")
-        await asyncio.to_thread(self._let_go, set(active), set(standby))
-        ends = await asyncio.to_thread(self._restore, active)
+        self._assignment += 1
+        assignment = self._assignment
+
+        async def step(function: Callable[..., Any], *arguments: Any) -> Any:
+            return await asyncio.to_thread(self._step, assignment, function, *arguments)
+
+        await step(self._let_go, set(active), set(standby))
+        ends = await step(self._restore, active)
         check = await asyncio.to_thread(self._commands_log.look)  # after the restore: its watermarks may be that new
         for partition in active:
-            await self._take_over_one(partition, ends[partition], check)
-        await asyncio.to_thread(self._follow, standby)
+            if (lane := await step(self._lane, partition, ends[partition], check)) is not None:
+                self._adopt(partition, lane, check)
+        await step(self._follow, standby)
         self.taken_over_in_seconds = time.monotonic() - started
         positions = {
             partition: check.position(partition, self.by_partition[partition].watermark) for partition in active
@@ -94,21 +108,33 @@ class Lanes:
 
     def close(self) -> None:
         """Close every store, and what read the changelog."""
-        self._let_go(set(), set())
+        self._assignment += 1
+        self._step(self._assignment, self._let_go, set(), set())
         self._changelog.close()
 
-    async def _take_over_one(self, partition: int, changelog_end: int, check: CommandsLogCheck) -> None:
+    def _step(self, assignment: int, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Do a step of a take-over in this thread, unless a later assignment has overtaken it.
+
+        A rebalance may interrupt a take-over while one of its steps still runs in a thread, which nothing can stop: the next
+        take-over's steps wait for it, so that no store is opened behind its back.
+        """
+        with self._one_step_at_a_time:
+            if assignment != self._assignment:
+                raise Overtaken(f"assignment {assignment} was followed by {self._assignment}")
+            return function(*arguments)
+
+    def _lane(self, partition: int, changelog_end: int, check: CommandsLogCheck) -> Lane | None:
+        """Build a partition's lane, or return None to keep the one that is there: nobody has written to its changelog."""
         kept = self.by_partition.get(partition)
         if kept is not None and kept.changelog_end == changelog_end and kept.identity.topic_id == check.topic_id:
-            return
+            return None
         identity = Identity(
             topic_id=check.topic_id,
             partition=partition,
             partitions=check.partitions,
             trust_create_time=self.settings.demo_broker,
         )
-        self.by_partition[partition] = await asyncio.to_thread(
-            Lane,
+        return Lane(
             identity=identity,
             topics=self.settings.topics,
             store=self._stores[partition],
@@ -116,8 +142,11 @@ class Lanes:
             changelog_end=changelog_end,
             hot_rows=max(1024, HOT_ROWS_OF_A_WORKER // check.partitions),
         )
-        if (folded := self.by_partition[partition].folded_topic) is not None:
-            check.refuse_other_topic(*folded)
+
+    def _adopt(self, partition: int, lane: Lane, check: CommandsLogCheck) -> None:
+        self.by_partition[partition] = lane
+        if lane.folded_topic is not None:
+            check.refuse_other_topic(*lane.folded_topic)
 
     # -- stores
 

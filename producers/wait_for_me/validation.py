@@ -6,6 +6,7 @@ the same things with the same words.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Any, Final
@@ -64,9 +65,10 @@ def check_callback(name: str, value: object) -> str:
 
 def check_participants(name: str, value: object) -> int:
     """Return `value` if a group can have that many participants."""
-    if not isinstance(value, int) or isinstance(value, bool):
+    beyond = isinstance(value, float) and math.isinf(value)  # a number that no double can hold is a number all the same
+    if not beyond and (not isinstance(value, int) or isinstance(value, bool)):
         raise wrong_type(name, value, f"make it a whole number from 1 to {MAX_PARTICIPANTS}")
-    if not 1 <= value <= MAX_PARTICIPANTS:
+    if not isinstance(value, int) or not 1 <= value <= MAX_PARTICIPANTS:
         raise _out_of_range(name, f"a whole number from 1 to {MAX_PARTICIPANTS}")
     return int(value)
 

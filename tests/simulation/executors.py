@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections import Counter
-from contextlib import suppress
 from random import Random
 from types import SimpleNamespace
 from typing import Any, Final
@@ -465,8 +464,12 @@ class Executors:
             return
         self.count("stopped")
         _Doubles.process = process
-        with suppress(Killed, ExecutorFailure):
+        try:
             process.executor._wind_down()
+        except (Killed, ExecutorFailure):
+            pass
+        except Exception as error:
+            raise Violation("CRASHED", f"x{process.number}: {error!r}") from error
         if not process.is_dead:
             process.executor._close()
             self.kill(process)

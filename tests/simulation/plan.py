@@ -76,15 +76,28 @@ class Plan:
         return replace(self, actions=tuple(self.actions[index] for index in indexes))
 
 
-def make_plan(seed: int, *, actions: int = 150) -> Plan:
+SHORT: Final = (30, 65)
+LONG: Final = (150, 300)
+"""How many actions there are. Most schedules are short, for their number; every fifth is long, for what takes many steps to go wrong."""
+
+
+LAST_WORDS: Final = ("send", "send", "fetch", "fetch", "fetch", "go", "go", "zombie", "work")
+"""An end at which a worker that was left out has the last word: its successor has nothing more to write."""
+
+
+def make_plan(seed: int) -> Plan:
     """Return the schedule of a seed; the same for ever, on every machine."""
     random = Random(f"wait-for-me {seed}")
     weights = dict(STEPS)
     for name, weight in FAULTS.items():
         if name in ALWAYS or random.random() < 0.6:
             weights[name] = weight * random.choice((1, 1, 1, 3))
-    names = random.choices(list(weights), list(weights.values()), k=random.randint(actions // 3, actions))
+    names: list[str] = random.choices(
+        list(weights), list(weights.values()), k=random.randint(*(LONG if random.random() < 0.2 else SHORT))
+    )
     bits = random.getrandbits
+    if random.random() < 0.25:
+        names += LAST_WORDS
     return Plan(seed=seed, options=_options(random), actions=tuple((name, bits(24), bits(24)) for name in names))
 
 

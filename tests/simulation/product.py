@@ -12,12 +12,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import wait_for_me_app.core.fold as fold_module
 from simulation import disk, executors, kafka, workload
 from simulation.plan import Options
-from simulation.tasks import Asyncio
+from simulation.tasks import Asyncio, ThreadLock
 from wait_for_me_app import lane, lanes, restore, sweep
 from wait_for_me_app.audit import reference
 from wait_for_me_app.faust_lanes import intake, outlet
@@ -98,6 +99,7 @@ def _doubles() -> Iterator[tuple[Any, str, Any]]:
         yield module, "crash_point", _passes
     yield from executors.doubles()
     yield restore, "Consumer", kafka.Consumer
+    yield lanes, "threading", SimpleNamespace(Lock=ThreadLock)
     yield lanes, "Lane", CountedLane
     yield lanes, "open_store", disk.open_store
     yield fold_module.Fold, "apply", _raising(fold_module.Fold.apply)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 from collections import Counter
 from collections.abc import Iterator
@@ -93,6 +94,8 @@ def play_seeds(first: int, count: int, *, stop_at: int = 1_000_000) -> Tally:
     tally = Tally()
     for seed in range(first, first + count):
         tally.seeds += 1
+        if tally.seeds % _CHUNK == 0:
+            gc.collect()  # it is off while schedules are played
         tally.take(*play(make_plan(seed)))
         if seed % EXECUTORS_EVERY == 0:
             tally.take(*play_executors(seed // EXECUTORS_EVERY))

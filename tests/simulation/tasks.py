@@ -133,11 +133,34 @@ class Job:
             value = self.function()
         except Killed:
             return
+        except Blocked:
+            self.process.world.jobs.append(self)  # it waits for a lock that another thread holds, and tries again later
         except Exception as error:  # noqa: BLE001 - it is brought to whoever waits
             if not self.process.is_dead:
                 self.done.settle(None, error)
         else:
             self.done.settle(value)
+
+
+class Blocked(Exception):
+    """A thread found a lock taken, before it had done anything."""
+
+
+class ThreadLock:
+    """What `threading.Lock` is, where a thread that must wait is run again from its start."""
+
+    __slots__ = ("_is_taken",)
+
+    def __init__(self) -> None:
+        self._is_taken = False
+
+    def __enter__(self) -> None:
+        if self._is_taken:
+            raise Blocked
+        self._is_taken = True
+
+    def __exit__(self, *_error: object) -> None:
+        self._is_taken = False
 
 
 class Lock:

@@ -78,7 +78,7 @@ class World:
             "look": self._look, "check": self._check, "kill": self._kill, "arm": self._arm, "restart": self._restart,
             "rebalance": self._rebalance, "zombie": self._zombie, "wake": self._wake, "fail": self._fail,
             "compact": self._compact, "quiet": self._quiet, "clock": self._clock, "broker_clock": self._broker_clock,
-            "tail": self._tail, "hole": self._hole,
+            "tail": self._tail, "hole": self._hole, "work": self._work,
         }  # fmt: skip
 
     # -- the plan
@@ -502,6 +502,11 @@ class World:
                 process.tail.follow(at_most)
         product.Running.process = before
 
+    def _work(self, _a: int, _b: int) -> None:
+        """Let everybody who is not frozen do all there is to do."""
+        if not self.depth:
+            self.drain()
+
     def _hole(self, a: int, _b: int) -> None:
         """A transaction's marker or an aborted record: an offset that no reader sees."""
         self.count("offset_hole")
@@ -577,11 +582,16 @@ class World:
         self.is_healing = healing
 
     def close(self) -> None:
-        """Forget every coroutine that is left."""
+        """Forget every coroutine that is left, and cut what refers to each other: nobody collects garbage meanwhile."""
         for process in self.everyone:
             for task in list(process.tasks):
                 if not task.coroutine.cr_running:
                     task.drop()
+        for process in self.everyone:
+            process.lanes.__dict__.clear()
+            process.__dict__.clear()
+        self.processes, self.members, self.everyone = [], [], []
+        self._does = {}
 
     def history(self) -> str:
         """Return a fingerprint of everything that has been written, in which order and when."""
