@@ -24,7 +24,7 @@ from wait_for_me.topic_names import TopicNames
 from wait_for_me_app.commands_log import CommandsLogCheck
 from wait_for_me_app.core.fold import LOG_APPEND_TIME, Identity
 from wait_for_me_app.faust_lanes.intake import FetchedRecord
-from wait_for_me_app.lane import RUN_HEADER, Lane, Message
+from wait_for_me_app.lane import RUN_HEADER, Gap, Lane, Message
 from wait_for_me_app.restore import Applier, LogBounds
 from wait_for_me_app.storage.store import Change, MemoryStore, Store
 
@@ -238,20 +238,29 @@ class Messages:
 
 
 def restore(outlet: MemoryOutlet, store: Store, partition: int = 0) -> Store:
-    """Bring a store up to its changelog, with the product's own applier."""
+    """Bring a store up to the end of a changelog partition."""
+    restored_until(outlet, store, partition)
+    return store
+
+
+def restored_until(outlet: MemoryOutlet, store: Store, partition: int) -> int:
+    """Do it with the product's own applier; return where a zombie's records begin, or the end."""
     applier = Applier(store)
     for record in outlet.read(TOPICS.changelog, partition):
         if record.offset > store.changelog_offset:
             applier.take(Messages(record))
     applier.flush()
-    applier.reach(outlet.end(TOPICS.changelog, partition) - 1)
-    return store
+    end = outlet.end(TOPICS.changelog, partition)
+    applier.reach(end - 1)
+    return end if applier.first_ignored is None else applier.first_ignored
 
 
-async def keys_of(outlet: MemoryOutlet, partition: int, start: int) -> tuple[list[bytes], int]:
-    """Read the changelog's keys from an offset to its end, as `restore.Changelog.read_keys` does."""
-    found = [one.key for one in outlet.read(TOPICS.changelog, partition) if one.offset >= start]
-    return [key for key in found if key is not None], outlet.end(TOPICS.changelog, partition)
+async def gap_of(outlet: MemoryOutlet, partition: int, start: int) -> Gap:
+    """Read the changelog from an offset to its end, as `restore.Changelog.read_gap` does."""
+    found = [one for one in outlet.read(TOPICS.changelog, partition) if one.offset >= start]
+    runs = [int(value) for one in found for name, value in one.headers if name == RUN_HEADER]
+    row_keys = [one.key for one in found if one.key is not None]
+    return Gap(row_keys, outlet.end(TOPICS.changelog, partition), max(runs, default=-1))
 
 
 class MemoryChangelog:
@@ -271,13 +280,11 @@ class MemoryChangelog:
     def restore(self, stores: Mapping[int, Store]) -> dict[int, int]:
         """Bring the stores up to the end."""
         self.while_restoring()
-        for partition, store in stores.items():
-            restore(self._outlet, store, partition)
-        return {partition: self._outlet.end(TOPICS.changelog, partition) for partition in stores}
+        return {partition: restored_until(self._outlet, store, partition) for partition, store in stores.items()}
 
-    def read_keys(self, partition: int, start: int) -> tuple[Sequence[bytes], int]:
-        """Return the keys from an offset on, and the end."""
-        return asyncio.run(keys_of(self._outlet, partition, start))
+    def read_gap(self, partition: int, start: int) -> Gap:
+        """Return what stands from an offset on."""
+        return asyncio.run(gap_of(self._outlet, partition, start))
 
     def tail(self, stores: Mapping[int, Store]) -> Any:
         """Return what follows for a standby: here, what catches up once and can be stopped."""

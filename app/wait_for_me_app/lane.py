@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from wait_for_me.errors import InvalidCommand
 from wait_for_me.topic_names import TopicNames
@@ -88,8 +88,17 @@ class Outlet(Protocol):
         ...
 
 
-ReadChangelog = Callable[[int, int], Awaitable[tuple[Sequence[bytes], int]]]
-"""Read a partition of the changelog from an offset to its end: the keys found, and the end."""
+class Gap(NamedTuple):
+    """What a foreign writer, and this lane since then, have put into a changelog partition up to its end."""
+
+    row_keys: Sequence[bytes]
+    end: int
+    newest_run: int
+    """The largest last offset of a run that wrote any of it."""
+
+
+ReadChangelog = Callable[[int, int], Awaitable[Gap]]
+"""Read a partition of the changelog from an offset to its end."""
 
 
 class LaneFailure(Exception):
@@ -176,9 +185,15 @@ class Lane:
             if log_end <= self.changelog_end:
                 return
             self._own_until = min(self._own_until, self.changelog_end - 1)
-            found, self.changelog_end = await read(self.identity.partition, self.changelog_end)
-            names = sorted(set(found) - {keys.WATERMARK_KEY})
-            await self._append_rows([*([(key, self.store.get(key))] for key in names), [self._watermark_change()]])
+            gap = await read(self.identity.partition, self.changelog_end)
+            self.changelog_end = gap.end
+            names = sorted(set(gap.row_keys) - {keys.WATERMARK_KEY})
+            units = [*([(key, self.store.get(key))] for key in names), [self._watermark_change()]]
+            await self._append_rows(units)
+            if gap.newest_run <= self.watermark and self.changelog_end == gap.end + len(units):
+                # Whoever wrote there is behind this lane, and nobody has come between: the store may pass the gap.
+                self._own_until = _NO_GAP
+                self.store.write((), self.changelog_end - 1)
             self.counts.healed += 1
             log.error("foreign_writer_healed", extra={"partition": self.identity.partition, "rows": len(names)})
 

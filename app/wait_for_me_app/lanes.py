@@ -22,7 +22,7 @@ from wait_for_me_app.core.fold import Identity
 from wait_for_me_app.crash_points import crash_point
 from wait_for_me_app.exit_codes import ExitCode
 from wait_for_me_app.faust_lanes.versions import UnfitInstallation
-from wait_for_me_app.lane import Lane, LaneFailure, Outlet
+from wait_for_me_app.lane import Gap, Lane, LaneFailure, Outlet
 from wait_for_me_app.restore import Changelog
 from wait_for_me_app.settings import Settings
 from wait_for_me_app.storage.rocks_store import RocksStore, open_store
@@ -203,7 +203,7 @@ class Lanes:
         bounds = await asyncio.to_thread(self._changelog.bounds, list(lanes))
         for partition, lane in lanes.items():
             if self.by_partition.get(partition) is lane and bounds[partition].end > lane.changelog_end:
-                await lane.heal(bounds[partition].end, self._read_keys)
+                await lane.heal(bounds[partition].end, self._read_gap)
 
     async def check_commands_log(self) -> None:
         """Stop the worker if the commands topic was re-created, repartitioned, or lost what is still to be read."""
@@ -218,8 +218,8 @@ class Lanes:
             if partition in watermarks:
                 check.position(partition, watermarks[partition])
 
-    async def _read_keys(self, partition: int, start: int) -> tuple[Sequence[bytes], int]:
-        return await asyncio.to_thread(self._changelog.read_keys, partition, start)
+    async def _read_gap(self, partition: int, start: int) -> Gap:
+        return await asyncio.to_thread(self._changelog.read_gap, partition, start)
 
     def fail(self, error: BaseException) -> None:
         """End the process: what has not been acknowledged will be folded again by a successor."""

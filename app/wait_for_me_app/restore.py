@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from wait_for_me_app.crash_points import crash_point
-from wait_for_me_app.lane import RUN_HEADER
+from wait_for_me_app.lane import RUN_HEADER, Gap
 from wait_for_me_app.storage import keys
 from wait_for_me_app.storage.row_codec import decode_watermark
 from wait_for_me_app.storage.store import Change, Store
@@ -87,27 +87,30 @@ class Changelog:
             self._probe = None
 
     def restore(self, stores: Mapping[int, Store]) -> dict[int, int]:
-        """Read each partition from its store's offset to its end; return the ends."""
+        """Read each partition from its store's offset to its end; return up to where its records are the owners' own.
+
+        That is the end, or where a zombie's records begin: the new owner has to write those over before compaction keeps them.
+        """
         if not stores:
             return {}
         bounds = self.bounds(stores)
         behind = {p: store for p, store in stores.items() if store.changelog_offset + 1 < bounds[p].end}
-        if behind:
-            self._read_to_the_end(behind, bounds)
-        return {partition: found.end for partition, found in bounds.items()}
+        zombies = self._read_to_the_end(behind, bounds) if behind else {}
+        return {partition: zombies.get(partition, found.end) for partition, found in bounds.items()}
 
-    def read_keys(self, partition: int, start: int) -> tuple[Sequence[bytes], int]:
-        """Return the row keys from `start` to the end of a partition, and that end."""
+    def read_gap(self, partition: int, start: int) -> Gap:
+        """Return what stands between `start` and the end of a partition."""
         consumer = Consumer(self._properties)
         try:
             end = self._bounds(consumer, partition).end
             consumer.assign([TopicPartition(self._topic, partition, start)])
-            messages = _messages_until_eof(consumer, 1)
-            return [message.key() for message in messages if message.offset() < end and message.key() is not None], end
+            messages = [message for message in _messages_until_eof(consumer, 1) if message.offset() < end]
+            row_keys = [message.key() for message in messages if message.key() is not None]
+            return Gap(row_keys, end, max(map(_run_end, messages), default=-1))
         finally:
             consumer.close()
 
-    def _read_to_the_end(self, stores: Mapping[int, Store], bounds: Mapping[int, LogBounds]) -> None:
+    def _read_to_the_end(self, stores: Mapping[int, Store], bounds: Mapping[int, LogBounds]) -> dict[int, int]:
         appliers = {partition: Applier(store) for partition, store in stores.items()}
         consumer = Consumer(self._properties)
         try:
@@ -119,6 +122,7 @@ class Changelog:
         for partition, applier in appliers.items():
             applier.flush()
             applier.reach(bounds[partition].end - 1)
+        return {number: one.first_ignored for number, one in appliers.items() if one.first_ignored is not None}
 
     def _position(self, partition: int, store: Store, bounds: Mapping[int, LogBounds]) -> TopicPartition:
         start = max(store.changelog_offset + 1, bounds[partition].first)
@@ -141,13 +145,19 @@ class Applier:
         self._newest = NewestRows(store)
         self._changes: list[Change] = []
         self._offset = store.changelog_offset
+        self.first_ignored: int | None = None
+        """Where the first record lies that did not count; the store's offset stays before it until it has been written over."""
 
     def take(self, message: Any) -> None:
         """Add one changelog record."""
         key, value = message.key(), message.value()
-        self._offset = message.offset()
-        if key is not None and self._newest.counts(key, value, _run_end(message)):
-            self._changes.append((key, value))
+        if key is None or self._newest.counts(key, value, _run_end(message)):
+            if key is not None:
+                self._changes.append((key, value))
+            if self.first_ignored is None:
+                self._offset = message.offset()
+        elif self.first_ignored is None:
+            self.first_ignored = message.offset()
         if len(self._changes) >= BATCH_RECORDS:
             self.flush()
 
@@ -159,7 +169,7 @@ class Applier:
 
     def reach(self, offset: int) -> None:
         """Note that there is nothing up to this offset that is not in the store (compaction leaves holes)."""
-        if offset > self._store.changelog_offset:
+        if offset > self._store.changelog_offset and self.first_ignored is None:
             self._store.write((), offset)
 
 

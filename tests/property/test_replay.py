@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fakes import TOPICS, Killed, MemoryOutlet, RecordedStore, keys_of, new_lane, restore
+from fakes import TOPICS, Killed, MemoryOutlet, RecordedStore, gap_of, new_lane, restore
 from property.logs import crowded, logs, places
 from scenarios.transcript import MIDNIGHT, TOPIC_ID, LogRecord
 from wait_for_me_app import lane as lane_module
@@ -345,9 +345,7 @@ async def with_a_zombie(
             rest = [one for one in log if one.offset > lane.watermark]
             await lane.take(rest[:length])
         else:
-            await lane.heal(
-                outlet.end(TOPICS.changelog, place["partition"]), lambda p, start: keys_of(outlet, p, start)
-            )
+            await lane.heal(outlet.end(TOPICS.changelog, place["partition"]), lambda p, start: gap_of(outlet, p, start))
     if ending == "compacted":
         outlet.compact(TOPICS.changelog, place["partition"])
     store = kept if ending == "zombie's store" else MemoryStore()

@@ -18,7 +18,7 @@ from fakes import (
     RecordedStore,
     Refused,
     add,
-    keys_of,
+    gap_of,
     new_lane,
     record,
     remove,
@@ -82,7 +82,7 @@ async def no_keys(_partition: int, _start: int) -> tuple[Sequence[bytes], int]:
 
 def reader(outlet: MemoryOutlet) -> Any:
     """Return what reads the changelog's keys."""
-    return lambda partition, start: keys_of(outlet, partition, start)
+    return lambda partition, start: gap_of(outlet, partition, start)
 
 
 # -- the order of effects

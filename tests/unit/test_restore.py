@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaException, Producer
 from fakes import TOPIC_ID, Messages, Stored, run_header
 from wait_for_me_app import restore as restore_module
 from wait_for_me_app.core.rows import Watermark
+from wait_for_me_app.lane import Gap
 from wait_for_me_app.restore import Applier, Changelog, NewestRows, _messages_until_eof
 from wait_for_me_app.storage.keys import WATERMARK_KEY
 from wait_for_me_app.storage.rocks_store import open_store
@@ -247,9 +248,9 @@ def test_bounds_are_where_a_partition_begins_and_ends(changelog: Changelog, topi
 def test_the_keys_of_a_gap_are_read_to_the_end(changelog: Changelog, topic: tuple[Producer, str]) -> None:
     """What a foreign writer has touched."""
     send(topic, 0, (b"G1", b"a", 1), (b"G2", b"b", 1), (b"G2", None, 1))
-    keys, end = changelog.read_keys(0, 1)
+    keys, end, _ = changelog.read_gap(0, 1)
     assert (list(keys), end) == ([b"G2", b"G2"], 3)
-    assert changelog.read_keys(0, 3) == ([], 3)
+    assert changelog.read_gap(0, 3) == Gap([], 3, -1)
 
 
 def test_a_broker_that_does_not_answer_is_an_error_with_a_remedy(
