@@ -133,6 +133,7 @@ class Lane:
 
     def __post_init__(self) -> None:
         self._busy = asyncio.Lock()
+        self._is_retired = False
         self.last_tick_offset = -1
         self._own_until = _NO_GAP  # changelog offset up to which nobody but this lane has written
         self._load()
@@ -157,12 +158,14 @@ class Lane:
 
     # -- what the worker calls
 
-    async def take(self, records: Sequence[Record]) -> None:
-        """Fold a run and apply its effects in order; when this returns, all of it is safe.
+    async def take(self, records: Sequence[Record]) -> bool:
+        """Fold a run and apply its effects in order; when this returns True, all of it is safe. False: the lane has been given up.
 
         Raises LaneFailure: the process must end without acknowledging the run.
         """
         async with self._busy:
+            if self._is_retired:
+                return False
             records = self._unseen(records)
             try:
                 for run in self._split_at_strike(records):
@@ -174,6 +177,17 @@ class Lane:
             self.counts.runs += 1
             self.counts.records += len(records)
             self.counts.last_run_records = len(records)
+            return True
+
+    async def settle(self) -> None:
+        """Wait until no run and no healing is under way."""
+        async with self._busy:
+            pass
+
+    async def retire(self) -> None:
+        """Wait likewise, and do nothing from then on: the store goes to somebody else."""
+        async with self._busy:
+            self._is_retired = True
 
     async def heal(self, log_end: int, read: ReadChangelog) -> None:
         """Write over what a foreign writer has put into the changelog, if its end shows that there is one.
@@ -182,7 +196,7 @@ class Lane:
         rows older than ours; compaction would keep the last. So every key found in the gap is written again, then the watermark.
         """
         async with self._busy:
-            if log_end <= self.changelog_end:
+            if self._is_retired or log_end <= self.changelog_end:
                 return
             self._own_until = min(self._own_until, self.changelog_end - 1)
             gap = await read(self.identity.partition, self.changelog_end)

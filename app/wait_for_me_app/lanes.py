@@ -84,6 +84,13 @@ class Lanes:
         async def step(function: Callable[..., Any], *arguments: Any) -> Any:
             return await asyncio.to_thread(self._step, assignment, function, *arguments)
 
+        for lane in list(self.by_partition.values()):
+            await lane.settle()
+        bounds = await step(self._changelog.bounds, active)
+        for partition, lane in list(self.by_partition.items()):
+            if partition not in bounds or lane.changelog_end != bounds[partition].end:
+                await lane.retire()
+                self.by_partition.pop(partition, None)
         await step(self._let_go, set(active), set(standby))
         ends = await step(self._restore, active)
         check = await asyncio.to_thread(self._commands_log.look)  # after the restore: its watermarks may be that new
@@ -126,7 +133,7 @@ class Lanes:
     def _lane(self, partition: int, changelog_end: int, check: CommandsLogCheck) -> Lane | None:
         """Build a partition's lane, or return None to keep the one that is there: nobody has written to its changelog."""
         kept = self.by_partition.get(partition)
-        if kept is not None and kept.changelog_end == changelog_end and kept.identity.topic_id == check.topic_id:
+        if kept is not None and kept.identity.topic_id == check.topic_id:
             return None
         identity = Identity(
             topic_id=check.topic_id,
@@ -187,10 +194,13 @@ class Lanes:
 
     # -- work
 
-    async def fold(self, partition: int, records: Sequence[Any]) -> None:
-        """Fold a run on its lane; when this returns it is safe. A failure ends the process."""
+    async def fold(self, partition: int, records: Sequence[Any]) -> bool:
+        """Fold a run on its lane; when this returns it is safe, unless the lane has been given up. A failure ends the process."""
+        lane = self.by_partition.get(partition)
+        if lane is None:
+            return False
         try:
-            await self.by_partition[partition].take(records)
+            return await lane.take(records)
         except LaneFailure as error:
             self.fail(error)
             raise

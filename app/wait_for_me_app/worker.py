@@ -131,7 +131,8 @@ def build(settings: Settings) -> Worker:
         worker.counters.run_begins(partition)
         if worker.tracing is not None:
             worker.tracing.note_run(event.value)
-        await lanes.fold(partition, event.value)
+        if not await lanes.fold(partition, event.value):
+            return  # the lane was given up before the run began: not acknowledged, its next owner reads it
         worker.counters.run_ends(partition, len(event.value))
         event.ack()
         consumer: Any = app.consumer  # a LaneConsumer

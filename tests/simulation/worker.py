@@ -273,7 +273,8 @@ class Process:
 
     async def _fold(self, partition: int, run: list[Record]) -> None:
         try:
-            await self.lanes.fold(partition, run)
+            if not await self.lanes.fold(partition, run):
+                return
         finally:
             self.runs_out -= 1
         intake = self.intakes.get(partition)
