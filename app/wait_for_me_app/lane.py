@@ -179,6 +179,10 @@ class Lane:
             self.counts.last_run_records = len(records)
             return True
 
+    def is_sole_writer_until(self, log_end: int) -> bool:
+        """Return whether all of the changelog up to its end is this lane's, or behind it and written over."""
+        return self._own_until == _NO_GAP and self.changelog_end == log_end
+
     async def settle(self) -> None:
         """Wait until no run and no healing is under way."""
         async with self._busy:

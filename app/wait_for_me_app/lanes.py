@@ -88,7 +88,7 @@ class Lanes:
             await lane.settle()
         bounds = await step(self._changelog.bounds, active)
         for partition, lane in list(self.by_partition.items()):
-            if partition not in bounds or lane.changelog_end != bounds[partition].end:
+            if partition not in bounds or not lane.is_sole_writer_until(bounds[partition].end):
                 await lane.retire()
                 self.by_partition.pop(partition, None)
         await step(self._let_go, set(active), set(standby))

@@ -46,15 +46,23 @@ class NewestRows:
         value = store.get(keys.WATERMARK_KEY)
         self.watermark = decode_watermark(keys.WATERMARK_KEY, value).offset if value else -1
         self.ignored = 0
+        # Rows that no watermark covers yet: two workers may write their runs interleaved, each before its own watermark.
+        self._uncovered: dict[bytes, int] = {}
 
     def counts(self, row_key: bytes, value: bytes | None, run_end: int) -> bool:
         """Return whether a record's row replaces what was read before it."""
-        if run_end < self.watermark:
+        if run_end < self.watermark or run_end < self._uncovered.get(row_key, run_end):
             self.ignored += 1
             return False
         if row_key == keys.WATERMARK_KEY and value is not None:
-            self.watermark = max(self.watermark, decode_watermark(row_key, value).offset)
+            self._cover(decode_watermark(row_key, value).offset)
+        elif run_end > self.watermark:
+            self._uncovered[row_key] = run_end
         return True
+
+    def _cover(self, watermark: int) -> None:
+        self.watermark = max(self.watermark, watermark)
+        self._uncovered = {key: run_end for key, run_end in self._uncovered.items() if run_end > self.watermark}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +162,8 @@ class Applier:
         if key is None or self._newest.counts(key, value, _run_end(message)):
             if key is not None:
                 self._changes.append((key, value))
-            if self.first_ignored is None:
-                self._offset = message.offset()
+            if self.first_ignored is None and key == keys.WATERMARK_KEY:
+                self._offset = message.offset()  # only whole runs: what is uncovered is judged again after a crash
         elif self.first_ignored is None:
             self.first_ignored = message.offset()
         if len(self._changes) >= BATCH_RECORDS:
