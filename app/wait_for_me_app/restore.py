@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 BATCH_RECORDS: Final = 10_000
 TIMEOUT_SECONDS: Final = 30.0
+UNCOVERED_ROWS_MAX: Final = 100_000
 
 _PROPERTIES: Final[Mapping[str, Any]] = {
     "enable.auto.commit": False,
@@ -57,6 +58,8 @@ class NewestRows:
         if row_key == keys.WATERMARK_KEY and value is not None:
             self._cover(decode_watermark(row_key, value).offset)
         elif run_end > self.watermark:
+            if len(self._uncovered) >= UNCOVERED_ROWS_MAX:
+                self._uncovered.clear()  # this many rows without a watermark are a compacted log: there, no key comes twice
             self._uncovered[row_key] = run_end
         return True
 

@@ -176,12 +176,22 @@ class Lock:
         if self._is_taken:
             turn = Pending()
             self._queue.append(turn)
-            await turn
+            try:
+                await turn
+            except Cancelled:
+                if turn in self._queue:
+                    self._queue.remove(turn)
+                else:
+                    self._hand_on()
+                raise
         self._is_taken = True
 
     async def __aexit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        self._hand_on()
+
+    def _hand_on(self) -> None:
         if self._queue:
             self._queue.pop(0).settle()
         else:

@@ -99,10 +99,18 @@ def test_rows_of_a_run_whose_watermark_is_missing_count() -> None:
     assert (store.get(b"G1"), store.get(WATERMARK_KEY)) == (b"ahead", watermark(5))
 
 
-def test_a_successor_that_cuts_a_shorter_run_than_the_dead_one_counts_as_well() -> None:
-    """Only watermarks are compared with, never other runs' ends."""
-    store = applied(written((WATERMARK_KEY, watermark(5), 5), (b"G1", b"dead", 8), (b"G1", b"successor", 6)))
-    assert store.get(b"G1") == b"successor"
+def test_of_two_runs_written_interleaved_the_further_one_counts() -> None:
+    """Each worker writes its watermark after its rows: until one is read, the runs' ends are compared row by row."""
+    interleaved = (
+        (WATERMARK_KEY, watermark(5), 5),
+        (b"G1", b"further", 8),
+        (b"G1", b"behind", 6),
+        (WATERMARK_KEY, watermark(6), 6),
+    )
+    store = applied(written(*interleaved, (WATERMARK_KEY, watermark(8), 8)))
+    assert (store.get(b"G1"), store.get(WATERMARK_KEY)) == (b"further", watermark(8))
+    caught_up = applied(written(*interleaved, (b"G1", b"caught up", 8)))
+    assert caught_up.get(b"G1") == b"caught up"
 
 
 def test_a_record_without_a_run_counts_only_before_the_first_watermark() -> None:
@@ -112,11 +120,11 @@ def test_a_record_without_a_run_counts_only_before_the_first_watermark() -> None
 
 
 def test_the_watermark_of_a_store_that_is_brought_forward_counts_from_the_start() -> None:
-    """The zombie may stand right behind what the store has."""
+    """The zombie may stand right behind what the store has; the store's offset stays before it until it is written over."""
     store = applied(written((WATERMARK_KEY, watermark(9), 9)))
     messages = written((b"G1", b"skipped", 1), (b"G1", b"zombie", 8), (b"G2", b"owner", 10))
     applied(messages[1:], store)
-    assert (store.get(b"G1"), store.get(b"G2"), store.changelog_offset) == (None, b"owner", 2)
+    assert (store.get(b"G1"), store.get(b"G2"), store.changelog_offset) == (None, b"owner", 0)
 
 
 def test_what_was_ignored_is_counted() -> None:
@@ -137,7 +145,7 @@ def test_a_deleted_watermark_is_no_watermark() -> None:
 
 
 def test_rows_are_written_in_batches_with_the_offset_that_they_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed in the middle, the next restore goes on where this one came to."""
+    """Killed in the middle, the next restore goes on behind the last whole run: what no watermark covers is judged again."""
     monkeypatch.setattr(restore_module, "BATCH_RECORDS", 2)
     store = MemoryStore()
     applier = Applier(store)
@@ -145,15 +153,16 @@ def test_rows_are_written_in_batches_with_the_offset_that_they_reach(monkeypatch
     for message in written(*((b"G%d" % number, b"x", 0) for number in range(5))):
         applier.take(message)
         reached.append((store.changelog_offset, len(store.rows)))
-    assert reached == [(-1, 0), (1, 2), (1, 2), (3, 4), (3, 4)]
+    assert reached == [(-1, 0), (-1, 2), (-1, 2), (-1, 4), (-1, 4)]
+    applier.take(written(*((b"G%d" % number, b"x", 0) for number in range(5)), (WATERMARK_KEY, watermark(0), 0))[5])
     applier.flush()
-    assert (store.changelog_offset, len(store.rows)) == (4, 5)
+    assert (store.changelog_offset, len(store.rows)) == (5, 6)
 
 
 def test_a_record_without_a_key_is_passed_over() -> None:
-    """Somebody wrote it by hand; its offset counts all the same."""
-    store = applied(written((None, b"x", 0)))
-    assert (store.rows, store.changelog_offset) == ({}, 0)
+    """Somebody wrote it by hand; what stands behind it counts."""
+    store = applied(written((None, b"x", 0), (WATERMARK_KEY, watermark(0), 0)))
+    assert (list(store.rows), store.changelog_offset) == ([WATERMARK_KEY], 1)
 
 
 def test_the_end_is_reached_over_holes_and_never_backwards() -> None:
@@ -200,14 +209,14 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 def test_a_store_is_restored_from_the_beginning(changelog: Changelog, topic: tuple[Producer, str]) -> None:
-    """Each partition by itself, zombies left out, and where each ends."""
+    """Each partition by itself, zombies left out, and up to where its records are the owners' own."""
     send(topic, 0, (b"G1", b"a", 1), (WATERMARK_KEY, watermark(1), 1), (b"G1", b"zombie", 0), (b"G2", b"b", 2))
     send(topic, 1, (b"G3", b"c", 0))
     stores = {0: MemoryStore(), 1: MemoryStore(), 2: MemoryStore()}
-    assert changelog.restore(stores) == {0: 4, 1: 1, 2: 0}
+    assert changelog.restore(stores) == {0: 2, 1: 1, 2: 0}
     assert stores[0].rows == {b"G1": b"a", b"G2": b"b", WATERMARK_KEY: watermark(1)}
     assert (stores[1].rows, stores[2].rows) == ({b"G3": b"c"}, {})
-    assert [store.changelog_offset for store in stores.values()] == [3, 0, -1]
+    assert [store.changelog_offset for store in stores.values()] == [1, 0, -1]
 
 
 def test_a_store_is_brought_forward_from_where_it_is(
@@ -282,8 +291,8 @@ def test_a_standby_follows_until_it_is_stopped(changelog: Changelog, topic: tupl
     tail = changelog.tail(stores)
     eventually(lambda: stores[0].changelog_offset == 1)
     send(topic, 0, (b"G1", b"zombie", 0), (b"G2", b"b", 2))
-    send(topic, 1, (b"G3", b"c", 0))
-    eventually(lambda: (stores[0].changelog_offset, stores[1].changelog_offset) == (3, 0))
+    send(topic, 1, (b"G3", b"c", 0), (WATERMARK_KEY, watermark(0), 0))
+    eventually(lambda: (stores[0].get(b"G2"), stores[1].changelog_offset) == (b"b", 1))
     tail.stop()
     send(topic, 0, (b"G1", b"later", 3))
     assert (stores[0].get(b"G1"), stores[0].get(b"G2"), stores[1].get(b"G3")) == (b"a", b"b", b"c")
@@ -292,13 +301,13 @@ def test_a_standby_follows_until_it_is_stopped(changelog: Changelog, topic: tupl
 
 def test_a_standby_goes_on_where_its_store_is(changelog: Changelog, topic: tuple[Producer, str]) -> None:
     """Not from the beginning: a restart must not read a million rows."""
-    send(topic, 0, (b"G1", b"a", 1), (b"G2", b"b", 1))
+    send(topic, 0, (b"G1", b"a", 1), (b"G2", b"b", 1), (WATERMARK_KEY, watermark(1), 1))
     store = MemoryStore()
     store.write([(b"G1", b"mine")], 0)
     tail = changelog.tail({0: store})
-    eventually(lambda: store.changelog_offset == 1)
+    eventually(lambda: store.changelog_offset == 2)
     tail.stop()
-    assert store.rows == {b"G1": b"mine", b"G2": b"b"}
+    assert store.rows == {b"G1": b"mine", b"G2": b"b", WATERMARK_KEY: watermark(1)}
 
 
 def test_a_standby_that_fails_is_only_behind(
