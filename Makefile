@@ -18,7 +18,7 @@ demo: $(READY) ## Show it all at work in a minute; needs neither Kafka nor Docke
 	@$(BIN)/wait-for-me demo
 
 test: $(READY) ## Run the tests (make test TESTS=tests/unit for some); a real Kafka is used if Java 17 and Maven are here
-	@$(BIN)/pytest $(TESTS)
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile $(TESTS)
 
 verify: lint types arch test ## Run exactly what CI runs
 
