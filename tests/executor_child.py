@@ -10,8 +10,8 @@ import json
 import os
 import sys
 
-from wait_for_me_app import executor
-from wait_for_me_app.executor_options import ExecutorOptions
+from wait_for_me_app.executor import process as executor
+from wait_for_me_app.executor.options import ExecutorOptions
 from wait_for_me_app.logging_setup import configure_logging
 from wait_for_me_app.settings import Settings
 

@@ -16,11 +16,11 @@ from typing import Any
 
 from wait_for_me.topic_names import TopicNames
 from wait_for_me_app.callbacks import Registry
-from wait_for_me_app.executor_effects import Append, Cancel, Effect, FireRecord, Now, ReadAgain, Report, Start
-from wait_for_me_app.executor_ledger import Ledger
-from wait_for_me_app.executor_options import ExecutorOptions
-from wait_for_me_app.executor_schedule import Schedule
-from wait_for_me_app.executor_tenure import Attempt, Entry, Hold, Tenure
+from wait_for_me_app.executor.effects import Append, Cancel, Effect, FireRecord, Now, ReadAgain, Report, Start
+from wait_for_me_app.executor.ledger import Ledger
+from wait_for_me_app.executor.options import ExecutorOptions
+from wait_for_me_app.executor.schedule import Schedule
+from wait_for_me_app.executor.tenure import Attempt, Entry, Hold, Tenure
 from wait_for_me_app.outcomes import Finished, Progress, decode_outcome, final_key, progress_key
 
 TOPICS = TopicNames()

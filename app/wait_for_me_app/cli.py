@@ -318,7 +318,7 @@ def _become(command: list[str], environment: dict[str, str]) -> None:
 @_settings_from(*_PROCESS, "callbacks", "webhooks")
 def executor(settings: Settings) -> int:
     """Run registered callbacks for what fires, until stopped."""
-    from wait_for_me_app import executor as process
+    from wait_for_me_app.executor import process
     from wait_for_me_app.logging_setup import configure_logging
 
     configure_logging(settings)

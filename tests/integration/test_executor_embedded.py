@@ -18,9 +18,9 @@ from logs import read_topic
 from processes import wait_until
 from wait_for_me.errors import ConfigurationError
 from wait_for_me.fires import Fire
-from wait_for_me_app import executor
 from wait_for_me_app.callbacks import Registry
-from wait_for_me_app.executor_options import ExecutorOptions
+from wait_for_me_app.executor import process as executor
+from wait_for_me_app.executor.options import ExecutorOptions
 from wait_for_me_app.outcomes import Finished, decode_outcome
 from wait_for_me_app.settings import Settings
 
@@ -252,7 +252,7 @@ def test_a_bug_in_the_executor_ends_it_with_70_and_without_a_commit(
         raise RuntimeError("a bug")
 
     registry.callback("plain")(lambda: None)
-    monkeypatch.setattr("wait_for_me_app.executor_schedule.Schedule.fire", broken)
+    monkeypatch.setattr("wait_for_me_app.executor.schedule.Schedule.fire", broken)
     running.send(fire_value("plain"))
     with caplog.at_level(logging.CRITICAL):
         running.start()

@@ -8,10 +8,10 @@ from mutants.rewriting import Change, Mutant
 from wait_for_me_app import commands_log, lane, lanes, restore, sweep
 from wait_for_me_app.core import deadlines, fold
 from wait_for_me_app.core.retry import RetryPolicy
-from wait_for_me_app.executor_ledger import Ledger
-from wait_for_me_app.executor_schedule import Schedule
-from wait_for_me_app.executor_steps import Steps
-from wait_for_me_app.executor_takeover import Takeover
+from wait_for_me_app.executor.ledger import Ledger
+from wait_for_me_app.executor.schedule import Schedule
+from wait_for_me_app.executor.steps import Steps
+from wait_for_me_app.executor.takeover import Takeover
 from wait_for_me_app.faust_lanes import intake, outlet
 from wait_for_me_app.storage import working_set
 

@@ -13,10 +13,10 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from simulation.kafka import Message, Record
-from wait_for_me_app.executor_effects import ReadAgain, Start
-from wait_for_me_app.executor_ledger import Ledger
-from wait_for_me_app.executor_reader import News, ReadOn, Restored
-from wait_for_me_app.executor_tenure import Tenure
+from wait_for_me_app.executor.effects import ReadAgain, Start
+from wait_for_me_app.executor.ledger import Ledger
+from wait_for_me_app.executor.reader import News, ReadOn, Restored
+from wait_for_me_app.executor.tenure import Tenure
 
 
 class FiresMessage(Message):

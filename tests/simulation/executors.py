@@ -22,12 +22,13 @@ from simulation.plan import Action
 from simulation.tasks import Killed
 from simulation.world import START_MS, Violation
 from wait_for_me.topic_names import TopicNames
-from wait_for_me_app import executor, executor_outbox
 from wait_for_me_app.callbacks import Registry
 from wait_for_me_app.core.fires import fire_id_for
-from wait_for_me_app.executor_effects import Now, Start
-from wait_for_me_app.executor_options import ExecutorOptions
-from wait_for_me_app.executor_outbox import ExecutorFailure
+from wait_for_me_app.executor import outbox as executor_outbox
+from wait_for_me_app.executor import process as executor
+from wait_for_me_app.executor.effects import Now, Start
+from wait_for_me_app.executor.options import ExecutorOptions
+from wait_for_me_app.executor.outbox import ExecutorFailure
 from wait_for_me_app.outcomes import Finished, decode_outcome, parse_key
 
 POINTS: Final = ("X1", "X2", "X3", "X4", "X5")

@@ -346,7 +346,7 @@ def test_a_data_directory_that_cannot_be_made_is_a_wrong_setting(run: Run, tmp_p
 
 def test_executor_hands_its_settings_on_and_returns_its_exit_code(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Modules named by repeated flags arrive in order."""
-    from wait_for_me_app import executor
+    from wait_for_me_app.executor import process as executor
 
     seen: list[Settings] = []
     monkeypatch.setattr(executor, "run", lambda settings: seen.append(settings) or 70)
@@ -358,7 +358,7 @@ def test_callbacks_may_be_a_module_in_the_working_directory(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """`wait-for-me executor --callbacks my_callbacks` is what everybody types first."""
-    from wait_for_me_app import executor
+    from wait_for_me_app.executor import process as executor
 
     (tmp_path / "callbacks_of_this_test.py").write_text("VALUE = 7\n")
     monkeypatch.chdir(tmp_path)

@@ -12,14 +12,14 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from executor_world import fire_value
 from processes import wait_until
 from wait_for_me.topic_names import TopicNames
-from wait_for_me_app import executor_clients
 from wait_for_me_app.callbacks import Registry
-from wait_for_me_app.executor import Executor, clock
-from wait_for_me_app.executor_effects import Append, UnreadableOutcome
-from wait_for_me_app.executor_options import ExecutorOptions
-from wait_for_me_app.executor_outbox import ExecutorFailure, Outbox
-from wait_for_me_app.executor_reader import News, OutcomesReader, ReaderFailed, Restored
-from wait_for_me_app.executor_tenure import Hold, Tenure
+from wait_for_me_app.executor import clients as executor_clients
+from wait_for_me_app.executor.effects import Append, UnreadableOutcome
+from wait_for_me_app.executor.options import ExecutorOptions
+from wait_for_me_app.executor.outbox import ExecutorFailure, Outbox
+from wait_for_me_app.executor.process import Executor, clock
+from wait_for_me_app.executor.reader import News, OutcomesReader, ReaderFailed, Restored
+from wait_for_me_app.executor.tenure import Hold, Tenure
 from wait_for_me_app.settings import Settings
 
 TOPICS = TopicNames("executor-clients")
@@ -166,7 +166,7 @@ def test_fires_that_are_gone_before_they_were_read_are_told_aloud(
 
 def test_a_question_is_repeated_until_kafka_answers(embedded_kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A broker that is away comes back; an answer that will not change is an error."""
-    monkeypatch.setattr("wait_for_me_app.executor_reader._PAUSE_SECONDS", 0)
+    monkeypatch.setattr("wait_for_me_app.executor.reader._PAUSE_SECONDS", 0)
     reader = make_reader(embedded_kafka)
     answers: list[Any] = [
         KafkaException(KafkaError(KafkaError._TRANSPORT)),

@@ -14,8 +14,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from executor_world import PARTITION, Process, World, fire_id_of, fire_value
 from wait_for_me_app.callbacks import Registry
-from wait_for_me_app.executor_effects import Append
-from wait_for_me_app.executor_options import ExecutorOptions
+from wait_for_me_app.executor.effects import Append
+from wait_for_me_app.executor.options import ExecutorOptions
 from wait_for_me_app.outcomes import progress_key, uuid_of
 
 ATTEMPTS = 4

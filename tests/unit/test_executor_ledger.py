@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from wait_for_me_app.executor_ledger import FinalFires, Ledger, pending_in_order, uuid_text
+from wait_for_me_app.executor.ledger import FinalFires, Ledger, pending_in_order, uuid_text
 from wait_for_me_app.outcomes import Finished, NewerOutcome, Progress, encode_outcome, final_key, progress_key
 
 Record = tuple[bytes | None, bytes | None]

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from wait_for_me.errors import ConfigurationError
 from wait_for_me_app.callbacks import Callback, Registry
-from wait_for_me_app.executor_offsets import Offsets
-from wait_for_me_app.executor_options import ExecutorOptions
-from wait_for_me_app.executor_slots import Slots, Turns
-from wait_for_me_app.executor_timers import Timers
+from wait_for_me_app.executor.offsets import Offsets
+from wait_for_me_app.executor.options import ExecutorOptions
+from wait_for_me_app.executor.slots import Slots, Turns
+from wait_for_me_app.executor.timers import Timers
 
 # --- offsets ---------------------------------------------------------------------------------------------------------
 

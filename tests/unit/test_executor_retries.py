@@ -11,8 +11,8 @@ import pytest
 from executor_world import PARTITION, Process, World, fire_id_of, fire_value
 from wait_for_me_app.callback_errors import RetryAfter, SetAside
 from wait_for_me_app.callbacks import Registry
-from wait_for_me_app.executor_ledger import FinalFires
-from wait_for_me_app.executor_options import ExecutorOptions
+from wait_for_me_app.executor.ledger import FinalFires
+from wait_for_me_app.executor.options import ExecutorOptions
 from wait_for_me_app.retries import RETRIED_AT, RETRIED_BY, is_retry, runs_again
 
 ASKED: Any = ((RETRIED_BY, b"ann"), (RETRIED_AT, b"2026-11-24T02:10:00Z"))

@@ -12,8 +12,8 @@ import pytest
 
 from processes import wait_until
 from wait_for_me_app.callbacks import Call
-from wait_for_me_app.executor_effects import Start
-from wait_for_me_app.executor_runner import Ended, Runner
+from wait_for_me_app.executor.effects import Start
+from wait_for_me_app.executor.runner import Ended, Runner
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import pytest
 
 from executor_world import PARTITION, TOPICS, Process, World, fire_id_of, fire_value
 from wait_for_me_app.callbacks import Registry
-from wait_for_me_app.executor_effects import FireRecord
-from wait_for_me_app.executor_options import ExecutorOptions
-from wait_for_me_app.executor_records import MAX_FIRE_BYTES
-from wait_for_me_app.executor_schedule import Schedule
-from wait_for_me_app.executor_tenure import Hold
+from wait_for_me_app.executor.effects import FireRecord
+from wait_for_me_app.executor.options import ExecutorOptions
+from wait_for_me_app.executor.records import MAX_FIRE_BYTES
+from wait_for_me_app.executor.schedule import Schedule
+from wait_for_me_app.executor.tenure import Hold
 
 OPTIONS = ExecutorOptions(
     threads=4, tasks=4, patience_ms=600_000, parked_look_ms=30_000, start_margin_ms=2_000, look_again_ms=1_000

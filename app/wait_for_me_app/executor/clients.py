@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 
 from wait_for_me.kafka_properties import for_consumer, for_producer
 from wait_for_me_app import topics
-from wait_for_me_app.executor_effects import FireRecord
+from wait_for_me_app.executor.effects import FireRecord
 from wait_for_me_app.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -19,10 +19,10 @@ from typing import Final, TypeVar
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from wait_for_me.topic_names import TopicNames
-from wait_for_me_app.executor_effects import ReadAgain
-from wait_for_me_app.executor_ledger import Ledger
-from wait_for_me_app.executor_takeover import OutcomeRecord
-from wait_for_me_app.executor_tenure import Tenure
+from wait_for_me_app.executor.effects import ReadAgain
+from wait_for_me_app.executor.ledger import Ledger
+from wait_for_me_app.executor.takeover import OutcomeRecord
+from wait_for_me_app.executor.tenure import Tenure
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import enum
 from dataclasses import dataclass, field
 
 from wait_for_me_app.callbacks import Call, Callback
-from wait_for_me_app.executor_ledger import FinalFires
-from wait_for_me_app.executor_offsets import Offsets
+from wait_for_me_app.executor.ledger import FinalFires
+from wait_for_me_app.executor.offsets import Offsets
 from wait_for_me_app.outcomes import Progress
 
 

@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from wait_for_me_app.callbacks import Call
-from wait_for_me_app.executor_effects import Start
+from wait_for_me_app.executor.effects import Start
 
 _CLEAN_UP_SECONDS: Final = 0.5
 

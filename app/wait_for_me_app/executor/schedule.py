@@ -11,7 +11,7 @@ loses nothing:
                   -> the dead letter is in Kafka  -> `dead` is in Kafka -> its progress is deleted
 
 A wait blocks nobody: fires that wait lie in a heap by their time. Every step is in Kafka before anything rests on it,
-so whoever takes the partition over goes on from there. See `executor_tenure.py` for the phases and `executor.py` for
+so whoever takes the partition over goes on from there. See `tenure.py` for the phases and `process.py` for
 what a crash does.
 """
 
@@ -26,11 +26,11 @@ from zlib import crc32
 from wait_for_me.codec import decode_fire
 from wait_for_me.errors import InvalidFire
 from wait_for_me.topic_names import TopicNames
-from wait_for_me_app import executor_records as records
 from wait_for_me_app.callback_errors import RetryAfter, SetAside
 from wait_for_me_app.callbacks import BadParameters, Callback
 from wait_for_me_app.core.retry import Decision, GiveUp, TryAgain
-from wait_for_me_app.executor_effects import (
+from wait_for_me_app.executor import records
+from wait_for_me_app.executor.effects import (
     Cancel,
     Effect,
     FireRecord,
@@ -40,15 +40,15 @@ from wait_for_me_app.executor_effects import (
     UnreadableFire,
     UnreadableOutcome,
 )
-from wait_for_me_app.executor_fires import Fires, is_here
-from wait_for_me_app.executor_ledger import Ledger
-from wait_for_me_app.executor_offsets import Offsets
-from wait_for_me_app.executor_options import ExecutorOptions
-from wait_for_me_app.executor_slots import Slots, Turns
-from wait_for_me_app.executor_steps import Steps, names
-from wait_for_me_app.executor_takeover import OutcomeRecord, Takeover
-from wait_for_me_app.executor_tenure import Attempt, Entry, Hold, Phase, Tenure
-from wait_for_me_app.executor_timers import Timers
+from wait_for_me_app.executor.fires import Fires, is_here
+from wait_for_me_app.executor.ledger import Ledger
+from wait_for_me_app.executor.offsets import Offsets
+from wait_for_me_app.executor.options import ExecutorOptions
+from wait_for_me_app.executor.slots import Slots, Turns
+from wait_for_me_app.executor.steps import Steps, names
+from wait_for_me_app.executor.takeover import OutcomeRecord, Takeover
+from wait_for_me_app.executor.tenure import Attempt, Entry, Hold, Phase, Tenure
+from wait_for_me_app.executor.timers import Timers
 from wait_for_me_app.retries import is_retry, runs_again
 
 _FINISHED_WHEN_LEAVING: Final = frozenset(

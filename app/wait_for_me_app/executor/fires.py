@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from wait_for_me_app.executor_options import ExecutorOptions
-from wait_for_me_app.executor_tenure import Entry, Hold, Phase, Tenure
-from wait_for_me_app.executor_timers import Timers
+from wait_for_me_app.executor.options import ExecutorOptions
+from wait_for_me_app.executor.tenure import Entry, Hold, Phase, Tenure
+from wait_for_me_app.executor.timers import Timers
 from wait_for_me_app.outcomes import Progress
 
 _ENTRY_BYTES: Final = 2048  # what a fire takes in memory beside its own bytes

@@ -8,7 +8,7 @@ from typing import Final
 from confluent_kafka import KafkaError, Producer
 
 from wait_for_me_app.crash_points import crash_point
-from wait_for_me_app.executor_effects import Append, Ticket
+from wait_for_me_app.executor.effects import Append, Ticket
 
 _QUEUE_FULL_SECONDS: Final = 0.01
 

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from wait_for_me.errors import InvalidFire
 from wait_for_me.topic_names import TopicNames
-from wait_for_me_app import executor_records as records
 from wait_for_me_app.callbacks import Callback
-from wait_for_me_app.executor_effects import (
+from wait_for_me_app.executor import records
+from wait_for_me_app.executor.effects import (
     Append,
     Effect,
     FireRecord,
@@ -25,8 +25,8 @@ from wait_for_me_app.executor_effects import (
     UnreadableFire,
     UnreadableOutcome,
 )
-from wait_for_me_app.executor_ledger import Damaged
-from wait_for_me_app.executor_tenure import Entry, Phase, Tenure
+from wait_for_me_app.executor.ledger import Damaged
+from wait_for_me_app.executor.tenure import Entry, Phase, Tenure
 from wait_for_me_app.outcomes import Finished, Progress, encode_outcome, final_key, progress_key
 
 

@@ -17,9 +17,9 @@ from wait_for_me.fires import Fire
 from wait_for_me.topic_names import TopicNames
 from wait_for_me_app.callbacks import Callback
 from wait_for_me_app.dead_letters import dead_letter
-from wait_for_me_app.executor_effects import Append, FireRecord, Headers, Now, Ticket, UnreadableFire, UnreadableOutcome
-from wait_for_me_app.executor_ledger import Damaged
-from wait_for_me_app.executor_tenure import Entry
+from wait_for_me_app.executor.effects import Append, FireRecord, Headers, Now, Ticket, UnreadableFire, UnreadableOutcome
+from wait_for_me_app.executor.ledger import Damaged
+from wait_for_me_app.executor.tenure import Entry
 from wait_for_me_app.outcomes import ACCEPTED, DEAD, DONE, FAILED, PARKED, STARTED, Finished, Progress, uuid_of
 
 MAX_FIRE_BYTES: Final = 1024 * 1024

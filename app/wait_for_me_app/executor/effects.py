@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from wait_for_me_app.callbacks import Call
 
 if TYPE_CHECKING:
-    from wait_for_me_app.executor_tenure import Entry, Tenure
+    from wait_for_me_app.executor.tenure import Entry, Tenure
 
 Headers = tuple[tuple[str, bytes | None], ...]
 Ticket: TypeAlias = "Entry | UnreadableFire | UnreadableOutcome"

@@ -11,12 +11,12 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from wait_for_me_app import executor_records as records
 from wait_for_me_app.callbacks import Callback
 from wait_for_me_app.core.retry import RetryPolicy
-from wait_for_me_app.executor_effects import Now, ReadAgain
-from wait_for_me_app.executor_fires import Fires
-from wait_for_me_app.executor_ledger import (
+from wait_for_me_app.executor import records
+from wait_for_me_app.executor.effects import Now, ReadAgain
+from wait_for_me_app.executor.fires import Fires
+from wait_for_me_app.executor.ledger import (
     Ledger,
     offset_of_dead,
     overrules,
@@ -24,9 +24,9 @@ from wait_for_me_app.executor_ledger import (
     read_progress,
     supersedes,
 )
-from wait_for_me_app.executor_options import ExecutorOptions
-from wait_for_me_app.executor_steps import Steps, names
-from wait_for_me_app.executor_tenure import Entry, Phase, Tenure
+from wait_for_me_app.executor.options import ExecutorOptions
+from wait_for_me_app.executor.steps import Steps, names
+from wait_for_me_app.executor.tenure import Entry, Phase, Tenure
 from wait_for_me_app.outcomes import FAILED, STARTED, DamagedOutcome, Progress, parse_key
 
 OutcomeRecord = tuple[bytes | None, bytes | None, int]

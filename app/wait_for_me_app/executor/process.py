@@ -2,7 +2,7 @@
 
     wait-for-me executor --callbacks my_module
 
-`executor_schedule.py` decides and this file acts. Order of effects for a fire; each arrow is an awaited acknowledgement
+`schedule.py` decides and this file acts. Order of effects for a fire; each arrow is an awaited acknowledgement
 of Kafka:
 
     read -> accepted -> (its offset may be committed) -> attempt started -> the callback runs -> done
@@ -45,14 +45,14 @@ from wait_for_me.errors import ConfigurationError
 from wait_for_me_app import topics
 from wait_for_me_app.callbacks import DEFAULT_REGISTRY, Registry, load
 from wait_for_me_app.crash_points import crash_point
-from wait_for_me_app.executor_clients import fire_record, make_consumer, make_producer, make_reader
-from wait_for_me_app.executor_effects import Append, Cancel, Effect, Now, ReadAgain, Report, Start
-from wait_for_me_app.executor_options import ExecutorOptions
-from wait_for_me_app.executor_outbox import ExecutorFailure, Outbox
-from wait_for_me_app.executor_reader import News, OutcomesReader, ReadOn, Restored
-from wait_for_me_app.executor_runner import Runner
-from wait_for_me_app.executor_schedule import Schedule
-from wait_for_me_app.executor_tenure import Entry, Hold
+from wait_for_me_app.executor.clients import fire_record, make_consumer, make_producer, make_reader
+from wait_for_me_app.executor.effects import Append, Cancel, Effect, Now, ReadAgain, Report, Start
+from wait_for_me_app.executor.options import ExecutorOptions
+from wait_for_me_app.executor.outbox import ExecutorFailure, Outbox
+from wait_for_me_app.executor.reader import News, OutcomesReader, ReadOn, Restored
+from wait_for_me_app.executor.runner import Runner
+from wait_for_me_app.executor.schedule import Schedule
+from wait_for_me_app.executor.tenure import Entry, Hold
 from wait_for_me_app.exit_codes import ExitCode
 from wait_for_me_app.outcomes import NewerOutcome
 from wait_for_me_app.settings import Settings
