@@ -108,8 +108,8 @@ _RACES: Final = (
         (
             lanes.Lanes,
             "take_over",
-            "ends = await asyncio.to_thread(self._restore, active)",
-            "check = await asyncio.to_thread(self._commands_log.look); ends = await asyncio.to_thread(self._restore, active)",
+            "ends = await step(self._restore, active)",
+            "check = await asyncio.to_thread(self._commands_log.look); ends = await step(self._restore, active)",
         ),
         (
             lanes.Lanes,
@@ -182,21 +182,43 @@ _REPLAY: Final = (
 
 # --- zombies, restore, healing ---------------------------------------------------------------------------------------
 
+_BEHIND: Final = "run_end < self.watermark or run_end < self._uncovered.get(row_key, run_end)"
+
 _ZOMBIES: Final = (
     _one(
         "last_record_wins",
         "a restore takes what a zombie has appended",
-        (restore.NewestRows, "counts", "if run_end < self.watermark:", "if False:"),
+        (restore.NewestRows, "counts", f"if {_BEHIND}:", "if False:"),
     ),
     _one(
         "own_records_ignored",
         "a restore ignores what was written under the same watermark",
-        (restore.NewestRows, "counts", "if run_end < self.watermark:", "if run_end <= self.watermark:"),
+        (restore.NewestRows, "counts", f"if {_BEHIND}:", f"if {_BEHIND.replace('<', '<=', 1)}:"),
+    ),
+    _one(
+        "interleaved_runs",
+        "of two workers' runs that were written interleaved, a restore takes the last row instead of the furthest",
+        (restore.NewestRows, "counts", " or run_end < self._uncovered.get(row_key, run_end)", ""),
     ),
     _one(
         "tombstones_skipped",
         "a restore brings deleted rows back",
-        (restore.Applier, "take", "if key is not None and", "if key is not None and value is not None and"),
+        (restore.Applier, "take", "if key is not None:", "if key is not None and value is not None:"),
+    ),
+    _one(
+        "store_is_past_half_a_run",
+        "a store that was killed in the middle of a run takes its offset for done",
+        (
+            restore.Applier,
+            "take",
+            "if self.first_ignored is None and key == keys.WATERMARK_KEY:",
+            "if self.first_ignored is None:",
+        ),
+    ),
+    _one(
+        "store_is_past_a_zombie",
+        "what a zombie has left is never written over, since the store is past it",
+        (restore.Applier, "reach", " and self.first_ignored is None", ""),
     ),
     _one(
         "tombstones_not_written",
@@ -207,12 +229,12 @@ _ZOMBIES: Final = (
     _one(
         "gaps_not_healed",
         "what a zombie has written stays the last word",
-        (Lane, "heal", "if log_end <= self.changelog_end:", "if True:"),
+        (Lane, "heal", "if self._is_retired or log_end <= self.changelog_end:", "if True:"),
     ),
     _one(
         "heals_the_watermark_only",
         "a zombie's rows stay the last word",
-        (Lane, "heal", "names = sorted(set(found) - {keys.WATERMARK_KEY})", "names = []"),
+        (Lane, "heal", "names = sorted(set(gap.row_keys) - {keys.WATERMARK_KEY})", "names = []"),
     ),
     _one(
         "heals_beside_a_run",
@@ -222,7 +244,7 @@ _ZOMBIES: Final = (
     _one(
         "lane_kept_blindly",
         "a lane that was away goes on with its old rows",
-        (lanes.Lanes, "_take_over_one", "kept.changelog_end == changelog_end", "True"),
+        (Lane, "is_sole_writer_until", "self._own_until == _NO_GAP and self.changelog_end == log_end", "True"),
     ),
     _one(
         "old_store_trusted",

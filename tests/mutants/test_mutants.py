@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mutants.__main__ import MOST_SCHEDULES, first_seeds, schedules_until_noticed
 from mutants.registry import MUTANTS, by_name
 from mutants.rewriting import DoesNotFit, Mutant
+from mutants.search import MOST_SCHEDULES, first_seeds, schedules_until_noticed
 from wait_for_me_app.core.retry import RetryPolicy
 
 NAMES = [mutant.name for mutant in MUTANTS]
