@@ -82,6 +82,8 @@ class Verdict:
 
     expected: int = 0
     fires: int = 0
+    overdue: int = 0
+    """Rounds whose deadline has passed by this machine's clock: the log has not said so yet."""
     lost: list[bytes] = field(default_factory=list)
     ghosts: list[bytes] = field(default_factory=list)
     copies: int = 0
@@ -104,11 +106,16 @@ class Judge:
         self._topic = describe_commands_topic(deployment.settings, deployment.admin)
 
     def verdict(self) -> Verdict:
-        """Read commands and fires as they are now, and compare."""
-        expected = self._expected()
-        verdict = Verdict(expected=len(expected))
+        """Read fires and then commands as they are now, and compare.
+
+        In this order: a fire that a tick brings about between the two would else seem to have come from nowhere.
+        """
+        fires = read_topic(self._settings.bootstrap_servers, self._settings.topics.fires)
+        verdict = Verdict()
+        expected = self._expected(verdict)
+        verdict.expected = len(expected)
         found: Counter[bytes] = Counter()
-        for record in read_topic(self._settings.bootstrap_servers, self._settings.topics.fires):
+        for record in fires:
             assert record.value is not None
             found[record.value] += 1
             fire = msgspec.json.decode(record.value)
@@ -120,19 +127,24 @@ class Judge:
         return verdict
 
     def wait_until_settled(self, timeout: float = 60.0) -> Verdict:
-        """Wait until every fire that the log demands is there, and return the verdict; fail with it after the timeout."""
+        """Wait until every fire is there that the log demands or soon will, and return the verdict; fail with it after the timeout."""
         last = [Verdict()]
 
         def settled() -> bool:
             last[0] = self.verdict()
-            return not last[0].lost
+            return not last[0].lost and not last[0].overdue
 
         wait_until(
-            settled, timeout, lambda: f"{len(last[0].lost)} of {last[0].expected} fires are missing: {last[0].lost[:2]}"
+            settled,
+            timeout,
+            lambda: (
+                f"{len(last[0].lost)} of {last[0].expected} fires are missing: {last[0].lost[:2]}; "
+                f"{last[0].overdue} rounds are overdue"
+            ),
         )
         return last[0]
 
-    def _expected(self) -> set[bytes]:
+    def _expected(self, verdict: Verdict) -> set[bytes]:
         settings = self._settings
         logs: dict[int, list[Logged]] = {number: [] for number in range(self._topic.partitions)}
         for record in read_topic(settings.bootstrap_servers, settings.topics.commands):
@@ -143,6 +155,8 @@ class Judge:
                 log, topic_id=self._topic.topic_id, partition=number, partitions=self._topic.partitions
             )
             expected |= {value for _, _, value in outcome.fires}
+            now_ms = time.time_ns() // 1_000_000
+            verdict.overdue += sum(deadline_ms <= now_ms for _, _, deadline_ms in outcome.open_groups.values())
         return expected
 
 

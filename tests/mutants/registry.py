@@ -206,16 +206,6 @@ _ZOMBIES: Final = (
         (restore.Applier, "take", "if key is not None:", "if key is not None and value is not None:"),
     ),
     _one(
-        "store_is_past_half_a_run",
-        "a store that was killed in the middle of a run takes its offset for done",
-        (
-            restore.Applier,
-            "take",
-            "if self.first_ignored is None and key == keys.WATERMARK_KEY:",
-            "if self.first_ignored is None:",
-        ),
-    ),
-    _one(
         "store_is_past_a_zombie",
         "what a zombie has left is never written over, since the store is past it",
         (restore.Applier, "reach", " and self.first_ignored is None", ""),

@@ -31,19 +31,19 @@ def shrink(plan: Plan, code: str) -> tuple[Plan, list[int]]:
 
 
 def shrink_actions(kept: list[int], fails: Callable[[list[int]], bool]) -> list[int]:
-    """Leave out as many actions as still fail, first many at once, then one by one."""
+    """Leave out as many actions as still fail, first many at once, then one by one until none can be spared."""
     size = max(1, len(kept) // 2)
     while True:
-        start = 0
+        start, before = 0, len(kept)
         while start < len(kept):
             without = kept[:start] + kept[start + size :]
             if fails(without):
                 kept = without
             else:
                 start += size
-        if size == 1:
+        if size == 1 and len(kept) == before:
             return kept
-        size //= 2
+        size = max(1, size // 2)
 
 
 def _fewer_switches(options: Options, fails: Callable[[Options], bool]) -> Options:
