@@ -80,7 +80,7 @@ def test_a_demo_that_is_stopped_leaves_nothing_behind(number: signal.Signals, st
     wait_until(lambda: len(children_using(tmp_path)) >= 8, 60, started.tail)
     children = children_using(tmp_path)
     started.signal(number)
-    assert started.wait(30) == (-number if number == signal.SIGKILL else 128 + number)
+    assert started.wait(30) == (-number if number == signal.SIGKILL else 128 + number), started.tail()
     wait_until(lambda: not any(is_running(pid) for pid in children), 20)
     wait_until(lambda: not list(tmp_path.glob("wait-for-me-demo-*")), 20)
 

@@ -35,10 +35,15 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @property
+    def wanted(self) -> Interrupted | None:
+        """The interruption that is wanted, if a signal has come."""
+        return None if self._number is None else Interrupted(self._number)
+
     def obey(self) -> None:
         """Raise `Interrupted` if a signal has come."""
-        if self._number is not None:
-            raise Interrupted(self._number)
+        if (interrupted := self.wanted) is not None:
+            raise interrupted
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self._number = self._number or number

@@ -57,12 +57,13 @@ def run(*, json: bool, keep: bool, port: int | None) -> int:
     with Interruption() as interruption, open_screen(sys.stderr if json else sys.stdout) as screen:
         try:
             return _run(interruption, screen, json=json, keep=keep, port=port)
-        except Interrupted as interrupted:
+        except (Interrupted, NotAsPlanned, ChildDied, WaitForMeError, KafkaException, OSError) as error:
+            interrupted = interruption.wanted  # whatever fails once it is wanted is part of the stopping
+            if interrupted is None:
+                screen.close_with(view.failure_lines(str(error)))
+                return 1
             screen.close_with([Text(f" Stopped by {interrupted}; all processes have ended.")])
             return interrupted.exit_code
-        except (NotAsPlanned, ChildDied, WaitForMeError, KafkaException, OSError) as error:
-            screen.close_with(view.failure_lines(str(error)))
-            return 1
 
 
 def _run(interruption: Interruption, screen: Screen, *, json: bool, keep: bool, port: int | None) -> int:
