@@ -14,10 +14,10 @@ help: ## Show this list
 
 install: $(READY) ## Install everything into .venv (the other targets do it when needed)
 
-demo: $(READY) ## Show it all at work in a minute; needs neither Kafka nor Docker
-	@$(BIN)/wait-for-me demo
+demo: $(READY) ## Show it all at work in a minute; needs neither Kafka nor Docker (ARGS=--keep holds its page open)
+	@$(BIN)/wait-for-me demo $(ARGS)
 
-test: $(READY) ## Run the tests (make test TESTS=tests/unit for some); a real Kafka is used if Java 17 and Maven are here
+test: $(READY) ## Run the tests (make test TESTS=tests/unit for some); with Java 17 and Maven on a real Kafka, with Chromium in a browser
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile $(TESTS)
 
 verify: lint types arch test ## Run exactly what CI runs
@@ -57,3 +57,4 @@ $(READY): pyproject.toml
 
 -include benchmarks/bench.mk
 -include tests/simulation/simulation.mk
+-include tests/chaos/chaos.mk

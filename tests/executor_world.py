@@ -129,7 +129,8 @@ class World:
 
     def progress(self, fire_id: str) -> list[Progress]:
         """Return all steps of a fire."""
-        found = [decode_outcome(one.value) for one in self.outcomes if one.key == progress_key(fire_id) and one.value]
+        begin = progress_key(fire_id)  # that of a fire which was sent once more goes on with a number
+        found = [decode_outcome(one.value) for one in self.outcomes if (one.key or b"").startswith(begin) and one.value]
         return [outcome for outcome in found if isinstance(outcome, Progress)]
 
     def states(self, fire_id: str) -> list[str]:

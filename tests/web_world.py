@@ -85,13 +85,20 @@ def web_settings(**more: Any) -> Settings:
     return Settings(**{**own, "replication_factor": 1, "unsafe": True, "web_port": free_port(), **more})
 
 
+def port_of(world: WebWorld) -> int:
+    """Return where it listens: a port that was free a moment ago may be taken, and the web then moves on."""
+    server = world.web._server
+    port: int = server.sockets[0].getsockname()[1] if server else world.settings.web_port
+    return port
+
+
 @asynccontextmanager
 async def served(world: WebWorld) -> Any:
     """Serve a world and yield what asks it."""
     await world.web.start()
     try:
         async with aiohttp.ClientSession() as session:
-            yield Asker(session, f"http://127.0.0.1:{world.settings.web_port}")
+            yield Asker(session, f"http://127.0.0.1:{port_of(world)}")
     finally:
         await world.web.stop()
 

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wait_for_me.errors import ConfigurationError, InvalidCommand, NotReady, WaitForMeError, WaitTimeout
+from wait_for_me_app import flag_variables
+from wait_for_me_app.auditing.command import make_audit
 from wait_for_me_app.dlq.command import make_group as make_dlq
 from wait_for_me_app.exit_codes import ExitCode
 from wait_for_me_app.settings import LOG_FORMATS, LOG_LEVELS, OUTPUTS, Settings
@@ -46,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = cli.main(arguments, prog_name="wait-for-me", standalone_mode=False, color=_color())
     except click.ClickException as error:
         error.show()
+        flag_variables.tell_source(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
@@ -93,6 +96,13 @@ _FLAGS: MappingProxyType[str, Callable[[Any], Any]] = MappingProxyType(
         "unsafe": click.option(
             "--unsafe", is_flag=True, default=None, help="Let one copy do; for development. [WAIT_FOR_ME_UNSAFE]"
         ),
+        "longest_group_wait_seconds": click.option(
+            "--longest-group-wait",
+            "longest_group_wait_seconds",
+            type=float,
+            metavar="SECONDS",
+            help="Longest wait that you use; commands must be kept as long. [WAIT_FOR_ME_LONGEST_GROUP_WAIT_SECONDS]",
+        ),
         "worker_id": click.option("--id", "worker_id", help="Name of this worker. [WAIT_FOR_ME_WORKER_ID]"),
         "data_dir": click.option(
             "--data-dir",
@@ -119,6 +129,83 @@ _FLAGS: MappingProxyType[str, Callable[[Any], Any]] = MappingProxyType(
             type=click.Path(dir_okay=False, path_type=Path),
             help="TOML file of callbacks that are webhooks. [WAIT_FOR_ME_WEBHOOKS]",
         ),
+        "executor_threads": click.option(
+            "--threads", "executor_threads", type=int, help="Plain callbacks at once. [WAIT_FOR_ME_EXECUTOR_THREADS]"
+        ),
+        "executor_tasks": click.option(
+            "--tasks", "executor_tasks", type=int, help="Async callbacks at once. [WAIT_FOR_ME_EXECUTOR_TASKS]"
+        ),
+        "executor_processes": click.option(
+            "--processes",
+            "executor_processes",
+            type=int,
+            help="Callbacks in processes of their own at once. [WAIT_FOR_ME_EXECUTOR_PROCESSES]",
+        ),
+        "executor_max_in_flight": click.option(
+            "--max-in-flight",
+            "executor_max_in_flight",
+            type=int,
+            help="Callbacks of all kinds at once. [WAIT_FOR_ME_EXECUTOR_MAX_IN_FLIGHT]",
+        ),
+        "executor_pending_fires": click.option(
+            "--pending-fires",
+            "executor_pending_fires",
+            type=int,
+            help="Fires in memory at which it reads no more. [WAIT_FOR_ME_EXECUTOR_PENDING_FIRES]",
+        ),
+        "executor_stop_grace_seconds": click.option(
+            "--stop-grace",
+            "executor_stop_grace_seconds",
+            type=float,
+            metavar="SECONDS",
+            help="How long a stop waits for callbacks. [WAIT_FOR_ME_EXECUTOR_STOP_GRACE_SECONDS]",
+        ),
+        "executor_unknown_callback_seconds": click.option(
+            "--unknown-callback",
+            "executor_unknown_callback_seconds",
+            type=float,
+            metavar="SECONDS",
+            help="How long a fire waits for its callback. [WAIT_FOR_ME_EXECUTOR_UNKNOWN_CALLBACK_SECONDS]",
+        ),
+        "executor_starts_without_end": click.option(
+            "--starts-without-end",
+            "executor_starts_without_end",
+            type=int,
+            help="Deaths of a process that end a fire. [WAIT_FOR_ME_EXECUTOR_STARTS_WITHOUT_END]",
+        ),
+        "executor_attempts": click.option(
+            "--attempts",
+            "executor_attempts",
+            type=int,
+            help="Of a callback that does not say it. [WAIT_FOR_ME_EXECUTOR_ATTEMPTS]",
+        ),
+        "executor_timeout_seconds": click.option(
+            "--timeout",
+            "executor_timeout_seconds",
+            type=float,
+            metavar="SECONDS",
+            help="Likewise. [WAIT_FOR_ME_EXECUTOR_TIMEOUT_SECONDS]",
+        ),
+        "executor_first_wait_seconds": click.option(
+            "--first-wait",
+            "executor_first_wait_seconds",
+            type=float,
+            metavar="SECONDS",
+            help="Likewise. [WAIT_FOR_ME_EXECUTOR_FIRST_WAIT_SECONDS]",
+        ),
+        "executor_longest_wait_seconds": click.option(
+            "--longest-wait",
+            "executor_longest_wait_seconds",
+            type=float,
+            metavar="SECONDS",
+            help="Likewise. [WAIT_FOR_ME_EXECUTOR_LONGEST_WAIT_SECONDS]",
+        ),
+        "executor_metrics_port": click.option(
+            "--metrics-port",
+            "executor_metrics_port",
+            type=int,
+            help="Health and metrics, on this machine; 0 turns them off. [WAIT_FOR_ME_EXECUTOR_METRICS_PORT]",
+        ),
         "web_host": click.option("--web-host", help="Where the page is served. [WAIT_FOR_ME_WEB_HOST]"),
         "web_port": click.option("--web-port", type=int, help="Its port; 0 turns it off. [WAIT_FOR_ME_WEB_PORT]"),
         "web_url": click.option(
@@ -140,8 +227,9 @@ _FLAGS: MappingProxyType[str, Callable[[Any], Any]] = MappingProxyType(
     }
 )
 _DEPLOYMENT = ("bootstrap_servers", "prefix")
-_CLUSTER = (*_DEPLOYMENT, "partitions", "replication_factor", "unsafe")
+_CLUSTER = (*_DEPLOYMENT, "partitions", "replication_factor", "unsafe", "longest_group_wait_seconds")
 _WEB = ("web_host", "web_port", "web_url", "web_read_only", "web_hide_payloads")
+_EXECUTOR = tuple(name for name in _FLAGS if name.startswith("executor_"))
 _PROCESS = (*_CLUSTER, "session_timeout_ms", "log_level", "log_format")
 
 
@@ -155,6 +243,7 @@ def _settings_from(*names: str) -> Callable[[Callable[..., Any]], Callable[..., 
             given = {
                 name: value for name, value in flags.items() if value != ()
             }  # a flag that repeats, not given at all
+            flag_variables.refuse_unknown(os.environ, _FLAG_VARIABLES)
             return command(settings=Settings.from_environment(os.environ, **given), **arguments)
 
         for name in reversed(names):
@@ -187,7 +276,13 @@ def _json_value(_context: click.Context, parameter: click.Parameter, value: Any)
 @click.option("--wait", "wait_s", type=float, required=True, metavar="SECONDS", help="Silence after which it fires.")
 @click.option("--do", "callback", required=True, metavar="NAME", help="Registered callback to run when it fires.")
 @click.option(
-    "--param", "positional", multiple=True, metavar="JSON", callback=_json_value, help="One argument; repeat it."
+    "--param",
+    "positional",
+    type=flag_variables.Line(),
+    multiple=True,
+    metavar="JSON",
+    callback=_json_value,
+    help="One argument; repeat it. In the variable: one a line.",
 )
 @click.option("--params", metavar="JSON", callback=_json_value, help="All arguments: a list, or an object by name.")
 @click.option("--max-wait", "max_wait_s", type=float, metavar="SECONDS", help="Longest life of the group.")
@@ -315,7 +410,7 @@ def _become(command: list[str], environment: dict[str, str]) -> None:
 
 
 @cli.command()
-@_settings_from(*_PROCESS, "callbacks", "webhooks")
+@_settings_from(*_PROCESS, "callbacks", "webhooks", *_EXECUTOR)
 def executor(settings: Settings) -> int:
     """Run registered callbacks for what fires, until stopped."""
     from wait_for_me_app.executor import process
@@ -345,6 +440,7 @@ def demo(as_json: bool, keep: bool, port: int | None) -> int:
 
 
 cli.add_command(make_dlq(_settings_from(*_DEPLOYMENT, "log_level", "log_format")))
+cli.add_command(make_audit(_settings_from(*_DEPLOYMENT)))
 
 
 # --- topics ----------------------------------------------------------------------------------------------------------
@@ -441,3 +537,4 @@ def _verdict(problems: Sequence[Problem]) -> int:
 # --- looking at what waits -------------------------------------------------------------------------------------------
 
 register(cli, _settings_from)
+_FLAG_VARIABLES = flag_variables.give_variables(cli)

@@ -12,6 +12,8 @@ import logging.config
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from wait_for_me_app.printable import printable, printable_json
+
 if TYPE_CHECKING:
     from wait_for_me_app.settings import Settings
 
@@ -24,8 +26,8 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line, and its traceback below if it has one."""
-        line = f"{_timestamp(record)} {record.levelname.lower():<7} {record.name}: {record.getMessage()}"
-        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        line = f"{_timestamp(record)} {record.levelname.lower():<7} {record.name}: {_indented(record.getMessage())}"
+        fields = "".join(f" {name}={printable(str(value))}" for name, value in _fields(record).items())
         return f"{line}{fields}{_traceback(self, record)}"
 
 
@@ -43,7 +45,7 @@ class JsonFormatter(logging.Formatter):
         }
         if traceback := _traceback(self, record).strip():
             members["traceback"] = traceback
-        return json.dumps(members, ensure_ascii=False, default=str)
+        return printable_json(json.dumps(members, ensure_ascii=False, default=str))
 
 
 def logging_config(settings: Settings) -> dict[str, Any]:
@@ -66,6 +68,11 @@ def logging_config(settings: Settings) -> dict[str, Any]:
 def configure_logging(settings: Settings) -> None:
     """Send all logs of this process to stderr in the format that the settings name."""
     logging.config.dictConfig(logging_config(settings))
+
+
+def _indented(message: str) -> str:
+    """Keep the lines of a library's message, but let none of them look like a record of its own."""
+    return "\n    ".join(map(printable, message.splitlines()))
 
 
 def _timestamp(record: logging.LogRecord) -> str:

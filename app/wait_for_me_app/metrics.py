@@ -4,25 +4,29 @@ Names are a contract with dashboards and alert rules: `wait_for_me_`, base units
 a user chooses (no group, participant or callback name). `NAMES` is checked against `deploy/` by a test.
 
 Most numbers are read from the lanes' own counts at the moment of asking. Only what the lanes do not know is counted here, once a run
-or once a timed-out fire; nothing is done per command.
+or once a fire; nothing is done per command.
 """
 
 from __future__ import annotations
 
-import bisect
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from wait_for_me.topic_names import TopicNames
+from wait_for_me_app.exposition import Histogram, Sample, process_samples
+from wait_for_me_app.exposition import exposition as text_of
+from wait_for_me_app.exposition import family_of as family_in
 from wait_for_me_app.lane import Appended, Lane, Message, Outlet
 
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+WAITS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0, 604_800.0, 2_592_000.0)
 RECORDS: Final = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)
+
+FIRE_REASONS: Final = ("complete", "timeout")
 
 NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "wait_for_me_build_info": ("gauge", "The release that runs; always 1."),
@@ -44,6 +48,7 @@ NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "wait_for_me_run_records": ("histogram", "Records taken at once by a lane."),
     "wait_for_me_run_seconds": ("histogram", "From taking a run to its being safe in Kafka."),
     "wait_for_me_fire_lateness_seconds": ("histogram", "From the deadline to the fire's append, for fires by timeout."),
+    "wait_for_me_group_wait_seconds": ("histogram", "From a round's opening to its fire, by reason."),
     "wait_for_me_next_deadline_timestamp_seconds": ("gauge", "The nearest deadline of a partition's open groups."),
     "wait_for_me_oldest_deadline_age_seconds": (
         "gauge",
@@ -62,45 +67,6 @@ NAMES: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
-class Histogram:
-    """Counts of observations by upper bound."""
-
-    __slots__ = ("_bounds", "_counts", "_sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """Count one observation."""
-        self._counts[bisect.bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    @property
-    def count(self) -> int:
-        """How many there were."""
-        return sum(self._counts)
-
-    def samples(self, name: str) -> Iterator[Sample]:
-        """Yield what Prometheus wants of it: cumulative buckets, sum, count."""
-        seen = 0
-        for bound, count in zip((*self._bounds, None), self._counts, strict=True):
-            seen += count
-            yield Sample(f"{name}_bucket", {"le": "+Inf" if bound is None else f"{bound:g}"}, seen)
-        yield Sample(f"{name}_sum", {}, self._sum)
-        yield Sample(f"{name}_count", {}, seen)
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One line of the exposition."""
-
-    name: str
-    labels: Mapping[str, str]
-    value: float
-
-
 @dataclass(kw_only=True)
 class Counters:
     """What the lanes do not count themselves."""
@@ -108,6 +74,7 @@ class Counters:
     run_records: Histogram = field(default_factory=lambda: Histogram(RECORDS))
     run_seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     fire_lateness: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    group_wait: dict[str, Histogram] = field(default_factory=lambda: {one: Histogram(WAITS) for one in FIRE_REASONS})
     dead_letters: dict[str, int] = field(default_factory=dict)
     callbacks: dict[str, int] = field(default_factory=lambda: {"done": 0, "failed": 0, "dead": 0})
     callback_seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS))
@@ -135,7 +102,7 @@ class Counters:
 
 
 class CountingOutlet:
-    """An outlet that counts what passes: dead letters by stage, and how late fires by timeout are."""
+    """An outlet that counts what passes: dead letters by stage, how long rounds waited, and how late fires by timeout are."""
 
     def __init__(self, inner: Outlet, topics: TopicNames, counters: Counters) -> None:
         self._inner = inner
@@ -153,28 +120,50 @@ class CountingOutlet:
         return appended
 
     def _note_fires(self, units: Sequence[Sequence[Message]], appended_at_ms: int) -> None:
-        observe = self._counters.fire_lateness.observe
         for ((_key, value, _headers),) in units:
-            deadline_ms = deadline_of_timeout(value or b"")
-            if deadline_ms is not None:
-                observe(max(0, appended_at_ms - deadline_ms) / 1000)
+            times = times_of(value or b"")
+            if times is None:
+                continue
+            self._counters.group_wait[times.reason].observe((times.fired_at_ms - times.opened_at_ms) / 1000)
+            if times.reason == "timeout":
+                self._counters.fire_lateness.observe(max(0, appended_at_ms - times.deadline_at_ms) / 1000)
 
 
-_TIMEOUT: Final = b',"reason":"timeout","number_of_participants_in_group":'
-_DEADLINE: Final = b'","deadline_at":"'
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FireTimes:
+    """What is counted of a fire."""
+
+    reason: str
+    opened_at_ms: int
+    deadline_at_ms: int
+    fired_at_ms: int
 
 
-def deadline_of_timeout(fire: bytes) -> int | None:
-    """Return the deadline of a fire by timeout, read from its bytes; None for any other fire.
+_REASON: Final = re.compile(rb',"reason":"(complete|timeout)",')
+_OPENED: Final = b',"opened_at":"'
+_TIMES: Final = re.compile(
+    rb',"opened_at":"([^"]{24})","last_add_at":"[^"]{24}","deadline_at":"([^"]{24})","fired_at":"([^"]{24})",'
+)
 
-    A quotation mark inside a name or a parameter is escaped there, so neither pattern can be part of a user's text.
+
+def times_of(fire: bytes) -> FireTimes | None:
+    """Return reason and times of a fire, read from its bytes; None for what is no fire.
+
+    Parameters are a user's JSON and may hold fields of the same names. They stand between the two places that are read: the
+    first reason has only names before it, whose quotation marks are escaped, and the last opening only numbers behind it.
     """
-    if _TIMEOUT not in fire:
+    reason, times = _REASON.search(fire), _TIMES.match(fire, max(0, fire.rfind(_OPENED)))
+    if reason is None or times is None:
         return None
-    at = fire.rfind(_DEADLINE) + len(_DEADLINE)
-    with suppress(ValueError):
-        return round(datetime.fromisoformat(fire[at : at + 24].decode()).timestamp() * 1000)
-    return None
+    try:
+        opened, deadline, fired = (_ms_of(text) for text in times.groups())
+    except ValueError:
+        return None
+    return FireTimes(reason=reason[1].decode(), opened_at_ms=opened, deadline_at_ms=deadline, fired_at_ms=fired)
+
+
+def _ms_of(text: bytes) -> int:
+    return round(datetime.fromisoformat(text.decode()).timestamp() * 1000)
 
 
 # -- lanes come and go, their counts stay
@@ -244,7 +233,7 @@ def worker_samples(
     yield from _counted(counters)
     for reading in readings:
         yield from _lane_samples(reading, now_ms)
-    yield from _process_samples()
+    yield from process_samples()
 
 
 def _totals(totals: LaneTotals) -> Iterator[Sample]:
@@ -273,6 +262,9 @@ def _counted(counters: Counters) -> Iterator[Sample]:
     yield from counters.run_records.samples("wait_for_me_run_records")
     yield from counters.run_seconds.samples("wait_for_me_run_seconds")
     yield from counters.fire_lateness.samples("wait_for_me_fire_lateness_seconds")
+    for reason, waits in counters.group_wait.items():
+        for one in waits.samples("wait_for_me_group_wait_seconds"):
+            yield Sample(one.name, {"reason": reason, **one.labels}, one.value)
     for outcome, count in counters.callbacks.items():
         yield Sample("wait_for_me_callbacks_total", {"outcome": outcome}, count)
     yield from counters.callback_seconds.samples("wait_for_me_callback_duration_seconds")
@@ -292,46 +284,14 @@ def _lane_samples(reading: LaneReading, now_ms: int) -> Iterator[Sample]:
         yield Sample("wait_for_me_next_deadline_timestamp_seconds", labels, next_ms / 1000)
 
 
-def _process_samples() -> Iterator[Sample]:
-    yield Sample("process_cpu_seconds_total", {}, time.process_time())
-    with (
-        suppress(OSError, ValueError, AttributeError),
-        open("/proc/self/status", encoding="ascii", errors="replace") as status,
-    ):
-        found = re.search(r"VmRSS:\s+(\d+) kB", status.read())
-        if found:
-            yield Sample("process_resident_memory_bytes", {}, int(found[1]) * 1024)
-
-
 # -- the text format
 
 
 def exposition(samples: Iterable[Sample]) -> str:
-    """Write samples in Prometheus' text format 0.0.4, the samples of a name together."""
-    families: dict[str, list[str]] = {}
-    for sample in samples:
-        families.setdefault(family_of(sample.name), []).append(_line(sample))
-    lines: list[str] = []
-    for name, found in families.items():
-        kind, meaning = NAMES[name]
-        lines += [f"# HELP {name} {meaning}", f"# TYPE {name} {kind}", *found]
-    return "\n".join(lines) + "\n"
+    """Write a worker's samples in Prometheus' text format."""
+    return text_of(samples, NAMES)
 
 
 def family_of(name: str) -> str:
-    """Return the name that a sample belongs to: a histogram has three kinds of them."""
-    stem = re.sub(r"_(bucket|sum|count)$", "", name)
-    return stem if NAMES.get(stem, ("",))[0] == "histogram" else name
-
-
-def _line(sample: Sample) -> str:
-    labels = ",".join(f'{name}="{_escape(value)}"' for name, value in sample.labels.items())
-    return f"{sample.name}{f'{{{labels}}}' if labels else ''} {_number(sample.value)}"
-
-
-def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else repr(float(value))
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    """Return the name that a sample of a worker belongs to: a histogram has three kinds of them."""
+    return family_in(name, NAMES)

@@ -6,6 +6,9 @@ Two keys a fire, in the same partition number as the fire:
     fire_<uuid>/progress    Progress, the whole state at each step, the fire's own bytes included: one record is enough to go on
     fire_<uuid>             Finished, `done` or `dead`; whatever comes later, this stands
 
+A dead fire that is sent once more has progress under a key of its own, `fire_<uuid>/progress@<offset>`. So an executor
+that was paused while it set the fire aside, and wakes up to clean up after itself, deletes nothing of the new round.
+
 A fire that has become final has its progress deleted (a null value), which saves space and means nothing: a reader that
 sees a final ignores progress, before it or after it. Everything is JSON, so `kcat` shows it. `revision` counts the
 steps of one fire, and `tenure` rises with each takeover of the partition: a step of an earlier tenure than is known was
@@ -16,17 +19,18 @@ from __future__ import annotations
 
 import re
 from typing import Final, Literal
-from uuid import UUID
 
 import msgspec
 from msgspec import Raw, Struct
+
+from wait_for_me_app.retries import is_retry
 
 OUTCOME_VERSION: Final = 1
 """The newest version that this release reads and writes; a record without a version is of version 1."""
 
 _PROGRESS_SUFFIX: Final = "/progress"
 _FIRE_ID = re.compile(r"fire_([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
-_KEY = re.compile(rb"(fire_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(/progress)?")
+_KEY = re.compile(rb"(fire_[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(/progress(?:@[0-9]{1,19})?)?")
 
 ProgressState = Literal["accepted", "parked", "started", "failed"]
 FinishedState = Literal["done", "dead"]
@@ -124,7 +128,7 @@ _decode_version = msgspec.json.Decoder(_Version).decode
 def uuid_of(fire_id: str) -> bytes | None:
     """Return the 16 bytes that make a fire_id what it is, or None for anything else than `fire_` and a UUID."""
     match = _FIRE_ID.fullmatch(fire_id)
-    return UUID(match[1]).bytes if match else None
+    return bytes.fromhex(match[1].replace("-", "")) if match else None
 
 
 def final_key(fire_id: str) -> bytes:
@@ -132,15 +136,25 @@ def final_key(fire_id: str) -> bytes:
     return fire_id.encode()
 
 
-def progress_key(fire_id: str) -> bytes:
-    """Return the key under which the progress of a fire is written."""
-    return f"{fire_id}{_PROGRESS_SUFFIX}".encode()
+def progress_key(fire_id: str, sent_again_at: int | None = None) -> bytes:
+    """Return the key under which the progress of a fire is written; of one sent once more, that of this round.
+
+    >>> progress_key("fire_1", sent_again_at=20)
+    b'fire_1/progress@20'
+    """
+    suffix = _PROGRESS_SUFFIX if sent_again_at is None else f"{_PROGRESS_SUFFIX}@{sent_again_at}"
+    return f"{fire_id}{suffix}".encode()
+
+
+def key_of(progress: Progress) -> bytes:
+    """Return the key under which this progress is written."""
+    return progress_key(progress.fire_id, progress.offset if is_retry(progress.headers) else None)
 
 
 def parse_key(key: bytes | None) -> tuple[bytes, bool] | None:
     """Return the 16 bytes of the fire_id in a record's key and whether it is a progress key, or None if it is no key of ours."""
     match = _KEY.fullmatch(key or b"")
-    return (UUID(match[1][5:].decode()).bytes, match[2] is not None) if match else None
+    return (bytes.fromhex(match[1][5:].replace(b"-", b"").decode()), match[2] is not None) if match else None
 
 
 def encode_outcome(outcome: Outcome) -> bytes:

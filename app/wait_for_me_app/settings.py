@@ -9,6 +9,7 @@ Danger: `kafka` holds passwords. They are hidden in `repr`, so a settings object
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import socket
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
+from wait_for_me.commands import MAX_SECONDS
 from wait_for_me.errors import ConfigurationError
 from wait_for_me.kafka_properties import properties_from_environment, redacted
 from wait_for_me.topic_names import TopicNames
@@ -29,9 +31,17 @@ _PREFIX = "WAIT_FOR_ME_"
 _KAFKA_PREFIX = "WAIT_FOR_ME_KAFKA_"
 _TEST_PREFIX = "WAIT_FOR_ME_TEST_"  # the test suite's own; no process of ours reads them
 
+COMMAND_LINE_PREFIXES = tuple(
+    f"{_PREFIX}{command}_"
+    for command in ("ADD", "AUDIT", "DEMO", "DLQ", "FIRES", "GROUPS", "HEALTHCHECK", "REMOVE", "TOPICS", "WATCH")
+)
+"""Flags that are no settings have variables too; the command line reads and checks them (`flag_variables.py`)."""
+_OTHERS = (_KAFKA_PREFIX, _TEST_PREFIX, *COMMAND_LINE_PREFIXES)
+
 _YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 LOG_FORMATS = ("text", "json")
 DEFAULT_WEB_PORT = 6066
+DEFAULT_LONGEST_GROUP_WAIT_SECONDS = 7 * 86_400.0
 OUTPUTS = ("text", "json", "jsonl")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _WORKER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -76,6 +86,29 @@ class Settings:
     """The worker that the command line asks about groups; any one answers for all."""
     output: str = "text"
     """How the command line writes what it was asked for."""
+    longest_group_wait_seconds: float = DEFAULT_LONGEST_GROUP_WAIT_SECONDS
+    """The longest that groups of this deployment wait; commands must be kept as long. A promise of yours, not a limit."""
+    executor_threads: int = 16
+    """Attempts of plain functions that an executor runs at once; the next two likewise."""
+    executor_tasks: int = 256
+    executor_processes: int = 4
+    executor_max_in_flight: int | None = None
+    """Attempts of any kind at once; None is what the three kinds have together."""
+    executor_pending_fires: int = 20_000
+    """Fires in an executor's memory at which it reads no more."""
+    executor_stop_grace_seconds: float = 10.0
+    """How long a stop waits for attempts that run."""
+    executor_unknown_callback_seconds: float = 600.0
+    """How long a fire waits for somebody who knows its callback."""
+    executor_starts_without_end: int = 3
+    """Attempts that may end with the death of their process; after so many the fire is a dead letter."""
+    executor_attempts: int = 10
+    """What a callback has that does not say it itself; the next three likewise."""
+    executor_timeout_seconds: float = 60.0
+    executor_first_wait_seconds: float = 1.0
+    executor_longest_wait_seconds: float = 3600.0
+    executor_metrics_port: int = 0
+    """Where an executor serves its health and its metrics, on this machine only; 0 is nowhere."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kafka", MappingProxyType(dict(self.kafka)))
@@ -168,6 +201,16 @@ def _integer(name: str, value: str) -> int:
         ) from None
 
 
+def _number(name: str, value: str) -> float:
+    try:
+        number = float(value.strip())
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigurationError(f"{name} is {value!r}, which is no number. Write one such as {name}=2.5.")
+    return number
+
+
 def _boolean(name: str, value: str) -> bool:
     word = value.strip().lower()
     if word not in _YES | _NO:
@@ -211,6 +254,20 @@ _VARIABLES: Mapping[str, tuple[str, Callable[[str, str], Any]]] = MappingProxyTy
         "WAIT_FOR_ME_WEB_HIDE_PAYLOADS": ("web_hide_payloads", _boolean),
         "WAIT_FOR_ME_SERVER": ("server", _text),
         "WAIT_FOR_ME_OUTPUT": ("output", _lower),
+        "WAIT_FOR_ME_LONGEST_GROUP_WAIT_SECONDS": ("longest_group_wait_seconds", _number),
+        "WAIT_FOR_ME_EXECUTOR_THREADS": ("executor_threads", _integer),
+        "WAIT_FOR_ME_EXECUTOR_TASKS": ("executor_tasks", _integer),
+        "WAIT_FOR_ME_EXECUTOR_PROCESSES": ("executor_processes", _integer),
+        "WAIT_FOR_ME_EXECUTOR_MAX_IN_FLIGHT": ("executor_max_in_flight", _integer),
+        "WAIT_FOR_ME_EXECUTOR_PENDING_FIRES": ("executor_pending_fires", _integer),
+        "WAIT_FOR_ME_EXECUTOR_STOP_GRACE_SECONDS": ("executor_stop_grace_seconds", _number),
+        "WAIT_FOR_ME_EXECUTOR_UNKNOWN_CALLBACK_SECONDS": ("executor_unknown_callback_seconds", _number),
+        "WAIT_FOR_ME_EXECUTOR_STARTS_WITHOUT_END": ("executor_starts_without_end", _integer),
+        "WAIT_FOR_ME_EXECUTOR_ATTEMPTS": ("executor_attempts", _integer),
+        "WAIT_FOR_ME_EXECUTOR_TIMEOUT_SECONDS": ("executor_timeout_seconds", _number),
+        "WAIT_FOR_ME_EXECUTOR_FIRST_WAIT_SECONDS": ("executor_first_wait_seconds", _number),
+        "WAIT_FOR_ME_EXECUTOR_LONGEST_WAIT_SECONDS": ("executor_longest_wait_seconds", _number),
+        "WAIT_FOR_ME_EXECUTOR_METRICS_PORT": ("executor_metrics_port", _integer),
     }
 )
 VARIABLE_NAMES = tuple(_VARIABLES)
@@ -247,7 +304,7 @@ def _default_worker_id() -> str:
 
 def _refuse_unknown_names(environ: Mapping[str, str]) -> None:
     for name in sorted(environ):
-        if not name.startswith(_PREFIX) or name.startswith((_KAFKA_PREFIX, _TEST_PREFIX)) or name in _VARIABLES:
+        if not name.startswith(_PREFIX) or name.startswith(_OTHERS) or name in _VARIABLES:
             continue
         own_part = {known.removeprefix(_PREFIX): known for known in _VARIABLES}  # the common part would make all alike
         close = get_close_matches(name.removeprefix(_PREFIX), own_part, n=1, cutoff=0.6)
@@ -280,6 +337,7 @@ def _check(settings: Settings) -> None:
     _check_choice("WAIT_FOR_ME_OUTPUT (--output)", settings.output, OUTPUTS)
     _check_durability(settings)
     _check_web(settings)
+    _check_executor(settings)
 
 
 def _check_bootstrap_servers(servers: str) -> None:
@@ -306,6 +364,11 @@ def _check_ranges(settings: Settings) -> None:
     _check_range("WAIT_FOR_ME_REPLICATION_FACTOR", settings.replication_factor, 1, 100)
     _check_range("WAIT_FOR_ME_SESSION_TIMEOUT_MS", settings.session_timeout_ms, 1_000, 1_800_000)
     _check_range("WAIT_FOR_ME_STANDBY_REPLICAS", settings.standby_replicas, 0, 10)
+    if not 0 < settings.longest_group_wait_seconds <= MAX_SECONDS:
+        raise ConfigurationError(
+            f"WAIT_FOR_ME_LONGEST_GROUP_WAIT_SECONDS is {settings.longest_group_wait_seconds:g}. Write seconds above 0, and "
+            f"at most {MAX_SECONDS}, which is the longest wait that an add may have."
+        )
 
 
 _LOOPBACK = re.compile(r"localhost|127(?:\.\d{1,3}){3}|::1|\[::1\]", re.IGNORECASE)
@@ -333,6 +396,42 @@ def _check_web(settings: Settings) -> None:
             f"WAIT_FOR_ME_WEB_HOST is {settings.web_host}: beyond this machine the page and its API need a login. Set "
             "WAIT_FOR_ME_WEB_TOKEN or WAIT_FOR_ME_WEB_TOKEN_FILE, or WAIT_FOR_ME_WEB_PORT=0 to turn the web off."
         )
+
+
+_DAY_SECONDS = 86_400
+
+
+def _check_executor(settings: Settings) -> None:
+    for name, low, high in (
+        ("threads", 1, 1_000),
+        ("tasks", 1, 100_000),
+        ("processes", 1, 1_000),
+        ("pending_fires", 10, 10_000_000),
+        ("starts_without_end", 1, 1_000),
+        ("attempts", 1, 1_000),
+        ("metrics_port", 0, 65_535),
+    ):
+        _check_range(_executor_name(name), getattr(settings, f"executor_{name}"), low, high)
+    if settings.executor_max_in_flight is not None:
+        _check_range(_executor_name("max_in_flight"), settings.executor_max_in_flight, 1, 1_000_000)
+    for name, high in (("stop_grace", 3_600), ("unknown_callback", 7 * _DAY_SECONDS), ("timeout", _DAY_SECONDS)):
+        _check_seconds(f"{name}_seconds", getattr(settings, f"executor_{name}_seconds"), high)
+    for name in ("first_wait_seconds", "longest_wait_seconds"):
+        _check_seconds(name, getattr(settings, f"executor_{name}"), 7 * _DAY_SECONDS)
+    if settings.executor_first_wait_seconds > settings.executor_longest_wait_seconds:
+        raise ConfigurationError(
+            f"{_executor_name('first_wait_seconds')} is above {_executor_name('longest_wait_seconds')}. Lower the first or "
+            "raise the second."
+        )
+
+
+def _executor_name(name: str) -> str:
+    return f"{_PREFIX}EXECUTOR_{name.upper()}"
+
+
+def _check_seconds(name: str, value: float, high: int) -> None:
+    if not 0 <= value <= high:
+        raise ConfigurationError(f"{_executor_name(name)} is {value:g}. Write seconds from 0 to {high}.")
 
 
 def _check_range(name: str, value: int, low: int, high: int) -> None:

@@ -10,6 +10,7 @@ that talks to Kafka. Nothing here ever alters or deletes a topic: that is the op
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from base64 import urlsafe_b64decode
@@ -22,6 +23,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from wait_for_me.errors import ConfigurationError, NotReady
 from wait_for_me.kafka_properties import for_consumer, for_producer
+from wait_for_me_app.settings import DEFAULT_LONGEST_GROUP_WAIT_SECONDS
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -125,20 +127,28 @@ _OUTCOMES_CONFIG = {"cleanup.policy": "compact,delete", "min.compaction.lag.ms":
 def wanted_topics(settings: Settings) -> tuple[WantedTopic, ...]:
     """Return the six topics of a deployment.
 
-    Retention covers lag, not waits: open rounds live in the changelog, so a wait may be longer than the commands are kept.
     What must fit into the retention of commands and fires is the longest time that all workers, or all executors, are away.
+    Open rounds live in the changelog and not in the commands. But the commands are what a lost changelog is folded from
+    again, and what a group's history is read from: they are kept as long as groups wait.
     """
-    names = settings.topics
+    names, longest_ms = settings.topics, _longest_wait_ms(settings)
     deleted = {"cleanup.policy": "delete", "retention.bytes": "-1"}
+    commands_ms, fires_ms = max(7 * DAY_MS, longest_ms), 7 * DAY_MS
+    commands = {**deleted, "retention.ms": str(commands_ms)}
+    outcomes_ms = max(30 * DAY_MS, commands_ms + fires_ms + LONGEST_RETRY_MS)
     return (
-        _wanted(settings, names.commands, {**deleted, **_kept(7)}, DAY_MS, max_message_bytes=COMMANDS_MAX_BYTES),
+        _wanted(settings, names.commands, commands, max(DAY_MS, longest_ms), max_message_bytes=COMMANDS_MAX_BYTES),
         _wanted(settings, names.changelog, _CHANGELOG_CONFIG, None),
         _wanted(settings, names.fires, {**deleted, **_kept(7)}, DAY_MS),
         # The retention of outcomes is judged against the fires and commands that are there: `_retention_problems`.
-        _wanted(settings, names.outcomes, {**deleted, **_OUTCOMES_CONFIG, **_kept(30)}, 0),
+        _wanted(settings, names.outcomes, {**deleted, **_OUTCOMES_CONFIG, "retention.ms": str(outcomes_ms)}, 0),
         _wanted(settings, names.commands_dead_letters, {**deleted, **_kept(30)}, 7 * DAY_MS),
         _wanted(settings, names.fires_dead_letters, {**deleted, **_kept(30)}, 7 * DAY_MS),
     )
+
+
+def _longest_wait_ms(settings: Settings) -> int:
+    return math.ceil(settings.longest_group_wait_seconds * 1000)
 
 
 _CHANGELOG_CONFIG: Mapping[str, str] = MappingProxyType(
@@ -313,6 +323,8 @@ def _retention_problems(
     if topic.retention_at_least_ms is None:
         return
     needed, why = topic.retention_at_least_ms, "who is away for longer would find a gap"
+    if topic.name == settings.topics.commands and needed > DAY_MS:
+        why = "groups wait up to so long (WAIT_FOR_ME_LONGEST_GROUP_WAIT_SECONDS), and are folded again from it if the changelog is lost"
     if topic.name == settings.topics.outcomes:
         needed, why = _outcomes_retention(settings, existing), "a late copy of a fire would run its callback again"
     actual = _number(there, "retention.ms", 7 * DAY_MS)
@@ -374,6 +386,8 @@ def _create_command(settings: Settings, *, prefix: str | None = None) -> str:
     command = ["wait-for-me", "topics", "create", "--bootstrap-servers", settings.bootstrap_servers]
     command += ["--prefix", prefix or settings.prefix, "--partitions", str(settings.partitions)]
     command += ["--replication-factor", str(settings.replication_factor), *(["--unsafe"] if settings.unsafe else [])]
+    if settings.longest_group_wait_seconds != DEFAULT_LONGEST_GROUP_WAIT_SECONDS:
+        command += ["--longest-group-wait", f"{settings.longest_group_wait_seconds:.10g}"]
     return shlex.join(command)
 
 

@@ -47,6 +47,7 @@ STAGE_OF_CODE: Final[dict[str, Stage]] = {
     "callback_killed_process": "callback",
     "bad_fire": "callback",
     "callback_timeout": "callback",
+    "callback_backlog": "callback",
     "endpoint_gone": "callback",
     "forbidden_address": "callback",
 }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import re
 import shutil
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +17,39 @@ import pytest
 
 from kafka_broker import free_port
 from logs import Sender
+from wait_for_me.partitioner import partition_for
 from wait_for_me_app.demo.broker import EmbeddedBroker
-from web_world import WebWorld, served, web_settings
+from wait_for_me_app.web.stream import Stream
+from web_world import PARTITIONS, WebWorld, served, web_settings
 
-playwright = pytest.importorskip("playwright.async_api", reason="pip install playwright")
-axe = pytest.importorskip("axe_playwright_python.async_playwright", reason="pip install axe-playwright-python")
+IS_REQUIRED = bool(os.environ.get("WAIT_FOR_ME_TEST_REQUIRE_BROWSER"))
+"""CI says so; what is missing is then a failure and not a skip."""
 
-CHROMIUM = os.environ.get("WAIT_FOR_ME_TEST_CHROMIUM") or shutil.which("chromium") or ""
+
+def _imported(name: str) -> Any:
+    if IS_REQUIRED:
+        return importlib.import_module(name)
+    return pytest.importorskip(name, reason="no browser tests: pip install 'kafka-wait-for-me[browser]'")
+
+
+playwright = _imported("playwright.async_api")
+axe = _imported("axe_playwright_python.async_playwright")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = os.environ.get("WAIT_FOR_ME_TEST_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), "")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM, reason="no chromium on the PATH: apt-get install chromium"),
+    pytest.mark.timeout(300),  # a browser and a Kafka on two busy cores
+    pytest.mark.skipif(
+        not CHROMIUM and not IS_REQUIRED, reason="no browser tests: none of chromium, google-chrome is on the PATH"
+    ),
     pytest.mark.filterwarnings("default"),
 ]
 # Without these flags it calls home at every start, and as root it will not start at all.
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
+    "--disable-dev-shm-usage",  # in a container it is too small
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -68,7 +87,7 @@ class Browser:
         found: str = await self.page.inner_text(selector)
         return found
 
-    async def until(self, expression: str, argument: Any = None, *, within_s: float = 20) -> None:
+    async def until(self, expression: str, argument: Any = None, *, within_s: float = 60) -> None:
         """Wait until an expression is true. Playwright's own waiting evaluates text in the page, which our policy forbids."""
         function = f"(argument) => {expression}"
         async with asyncio.timeout(within_s):
@@ -89,6 +108,7 @@ class Browser:
 @pytest.fixture
 async def chromium() -> AsyncIterator[Any]:
     """A running browser."""
+    assert CHROMIUM, f"WAIT_FOR_ME_TEST_REQUIRE_BROWSER is set, and none of {', '.join(BROWSERS)} is on the PATH"
     async with playwright.async_playwright() as started:
         browser = await started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
@@ -98,6 +118,7 @@ async def chromium() -> AsyncIterator[Any]:
 async def new_page(chromium: Any, *, width: int = 1200, theme: str = "light") -> Browser:
     """Return a fresh page; nothing is remembered from another."""
     context = await chromium.new_context(viewport={"width": width, "height": 844}, color_scheme=theme)
+    context.set_default_timeout(60_000)
     return Browser(await context.new_page())
 
 
@@ -228,6 +249,54 @@ async def test_what_is_broken_is_said(chromium: Any) -> None:
         await one.until("/known|did not answer/.test(document.querySelector('main').innerText)")
         await world.web.stop()
         await one.until("document.querySelector('#banners').innerText.includes('No connection')")
+        assert "workers answered" not in await one.text("#banners")
+
+
+async def test_the_page_recovers_by_itself_when_workers_come_back(chromium: Any) -> None:
+    """The worker that serves it ends and starts again; a silent one answers; nobody presses anything."""
+    world = WebWorld(web_settings(), (0, 1))
+    other = WebWorld(replace(world.settings, web_port=free_port(), worker_id="w2"), (2, 3))
+    name = next(f"g-{n}" for n in range(99) if partition_for(f"g-{n}".encode(), PARTITIONS) in other.partitions)
+    await other.add(name, "web-0", at_ms=time.time_ns() // 1_000_000, of=2)
+    async with served(world) as ask:
+        world.owners = {world.web.url: (0, 1), f"http://127.0.0.1:{other.settings.web_port}/#w2": (2, 3)}
+        one = await new_page(chromium)
+        await one.open(ask.url, f"#/group/{name}")
+        await one.until("document.querySelector('main').innerText.includes('Asking again every few seconds')")
+        assert "nobody listens there" in await one.text("#main")
+        await other.web.start()
+        try:
+            await one.until("document.querySelector('main').innerText.includes('1 more participant')")
+            await one.until("!document.querySelector('#banners').innerText.includes('workers answered')")
+            assert await one.page.get_attribute("#live", "data-state") == "on"
+            await world.web.stop()
+            await one.until("document.querySelector('#live').dataset.state === 'off'")
+            await world.web.start()
+            await one.until("document.querySelector('#live').dataset.state === 'on'")
+            assert "No connection" not in await one.text("#banners")
+        finally:
+            await other.web.stop()
+
+
+async def test_a_worker_that_hangs_is_noticed_though_its_connection_stays_open(
+    chromium: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the beat of its heart nothing would ever fail, and the page would say Live for ever."""
+    async with served(await populated()) as ask:
+        one = await new_page(chromium)
+        await one.open(ask.url)
+        await one.page.wait_for_selector(".group")
+        hangs = asyncio.Event()
+
+        async def hang(*_: Any) -> None:
+            await hangs.wait()
+
+        monkeypatch.setattr(Stream, "_send", hang)
+        await one.until("document.querySelector('#live').dataset.state === 'off'")
+        assert "What is shown is from" in await one.text("#banners")
+        monkeypatch.undo()
+        hangs.set()
+        await one.until("document.querySelector('#live').dataset.state === 'on'")
 
 
 async def test_an_empty_deployment_shows_what_to_do_first(chromium: Any) -> None:

@@ -8,11 +8,13 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+import process_callbacks
 from executor_world import fire_id_of, fire_value
 from logs import read_topic
 from processes import wait_until
@@ -188,6 +190,23 @@ def test_callbacks_that_hang_do_not_keep_others_waiting(running: Running, regist
     assert cancelled.is_set()
     assert running.finish() == 0, "a thread that hangs does not hold up the stop"
     hang.set()
+
+
+def test_a_callback_in_a_process_that_hangs_is_killed_and_dead_and_others_go_on(
+    running: Running, registry: Registry, tmp_path: Path
+) -> None:
+    """Its process and what it has started are gone; the executor is the same one."""
+    registry.callback("hangs", attempts=1, timeout_in_seconds=3, process=True)(process_callbacks.hang)
+    registry.callback("dies", attempts=2, first_wait_in_seconds=0.1, process=True)(process_callbacks.die)
+    registry.callback("ok")(lambda: None)
+    fire_ids = running.send(fire_value("hangs", [str(tmp_path)]), fire_value("dies"), fire_value("ok"))
+    running.start()
+    finals = running.wait_until_final(fire_ids)
+    errors = [(finals[one].state, finals[one].error) for one in fire_ids]
+    assert errors == [("dead", "callback_timeout"), ("dead", "callback_killed_process"), ("done", None)]
+    hanging = [int(path.name) for path in tmp_path.iterdir()]
+    assert len(hanging) == 2
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in hanging), 10, lambda: str(hanging))
 
 
 def test_a_backlog_far_larger_than_memory_allows_is_worked_off(running: Running, registry: Registry) -> None:

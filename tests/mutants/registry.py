@@ -358,7 +358,7 @@ _EXECUTOR: Final = (
             Steps,
             "finish",
             'self._append("final"',
-            'self.delete_progress(entry.tenure.partition, outcome.fire_id); self._append("final"',
+            'self.delete_progress(entry); self._append("final"',
         ),
     ),
     _one(
@@ -388,7 +388,7 @@ _EXECUTOR: Final = (
             Steps,
             "set_aside",
             "self.ask(records.dead_letter_of_fire(self._topics, entry, code, reason))",
-            "entry.phase = Phase.SETTING_ASIDE; self._append('final', entry.tenure.partition, progress_key(entry.progress.fire_id), encode_outcome(entry.progress), entry)",
+            "entry.phase = Phase.SETTING_ASIDE; self._append('final', entry.tenure.partition, entry.key, encode_outcome(entry.progress), entry)",
         ),
     ),
     _one(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, TopicPartition
 
 from simulation.kafka import Message, Record
 from wait_for_me_app.executor.effects import ReadAgain, Start
@@ -23,6 +23,9 @@ class FiresMessage(Message):
     """A message of the fires topic."""
 
     __slots__ = ()
+
+    def timestamp(self) -> tuple[int, int]:
+        return TIMESTAMP_LOG_APPEND_TIME, self._record.timestamp
 
 
 class GroupConsumer:

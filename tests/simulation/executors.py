@@ -117,7 +117,14 @@ class Process:
             Runner(self),
         )
         _Doubles.process = self
-        settings: Any = SimpleNamespace(topics=TOPICS, worker_id=f"x{number}", session_timeout_ms=SESSION_MS)
+        settings: Any = SimpleNamespace(
+            topics=TOPICS,
+            worker_id=f"x{number}",
+            session_timeout_ms=SESSION_MS,
+            log_format="text",
+            log_level="info",
+            executor_metrics_port=0,
+        )
         self.executor = executor.Executor(settings, registry(), OPTIONS, self.clock)
         self.executor._begin()
 

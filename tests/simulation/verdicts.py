@@ -22,7 +22,8 @@ from simulation.disk import CHANGELOG_ID, Disk
 from simulation.kafka import COMPACTION_LAG_MS, Partition
 from simulation.worker import TOPIC_ID, Process
 from simulation.world import Violation, World
-from wait_for_me_app.audit.reference import Outcome, _Lane
+from wait_for_me_app.audit.reference import Lane as ReferenceLane
+from wait_for_me_app.audit.reference import Outcome
 from wait_for_me_app.core.deadlines import NEVER_MS
 from wait_for_me_app.core.rows import OpenRound
 from wait_for_me_app.lane import Lane
@@ -72,7 +73,7 @@ class Reference:
 
     def __init__(self, world: World, partition: int) -> None:
         self._log, self._next = world.commands[partition], 0
-        self._lane = _Lane(TOPIC_ID, partition, world.options.partitions)
+        self._lane = ReferenceLane(TOPIC_ID, partition, world.options.partitions)
 
     def read(self) -> Outcome:
         """Say what must have come of the log so far; does what `fold_partition` does."""

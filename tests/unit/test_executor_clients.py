@@ -171,6 +171,8 @@ def test_a_question_is_repeated_until_kafka_answers(embedded_kafka: str, monkeyp
     answers: list[Any] = [
         KafkaException(KafkaError(KafkaError._TRANSPORT)),
         KafkaException(KafkaError(KafkaError._TIMED_OUT)),
+        KafkaException(KafkaError(KafkaError._DESTROY_BROKER)),
+        KafkaException(KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION)),
         7,
     ]
 

@@ -266,9 +266,11 @@ class Executors(RuleBasedStateMachine):
         )
 
     def check_waits(self, fire_id: str) -> None:
-        """D5: after a failure the next attempt begins no earlier than was written down."""
+        """D5: after a failure the next attempt begins no earlier than was written down; what came late does not count."""
+        latest = 0
         for step in self.world.progress(fire_id):
-            if step.state == "failed" and step.next_attempt_at_ms is not None:
+            is_late, latest = step.tenure < latest, max(latest, step.tenure)
+            if step.state == "failed" and step.next_attempt_at_ms is not None and not is_late:
                 later = [
                     one.at_ms
                     for one in self.world.begun

@@ -102,7 +102,7 @@ def test_final_wins_wherever_it_comes(position: int) -> None:
     records.insert(position, final(FIRES[0]))
     ledger = folded(*records)
     assert facts(ledger) == ({FIRES[0]}, {})
-    assert ledger.leftovers == ({uuid.UUID(FIRES[0][5:]).bytes: FIRES[0]})
+    assert ledger.leftovers == {progress_key(FIRES[0]): uuid.UUID(FIRES[0][5:]).bytes}
 
 
 def test_progress_that_was_deleted_leaves_nothing_behind() -> None:

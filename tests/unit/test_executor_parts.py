@@ -75,30 +75,30 @@ def test_no_callback_takes_more_than_three_quarters_of_the_slots() -> None:
     """One that hangs leaves room for the others."""
     slots, greedy, other = Slots(threads=4, tasks=1), callback("greedy"), callback("other")
     for _ in range(3):
-        assert slots.has_room(greedy)
-        slots.take(greedy)
-    assert not slots.has_room(greedy)
-    assert slots.has_room(other)
-    slots.take(other)
-    assert not slots.has_room(other)
+        assert slots.has_room(greedy, 0)
+        slots.take(greedy, 0)
+    assert not slots.has_room(greedy, 0)
+    assert slots.has_room(other, 0)
+    slots.take(other, 0)
+    assert not slots.has_room(other, 0)
     slots.give_back(greedy)
-    assert slots.has_room(other)
-    assert slots.has_room(greedy)
+    assert slots.has_room(other, 0)
+    assert slots.has_room(greedy, 0)
 
 
 def test_a_single_slot_can_be_used() -> None:
     """Three quarters of one is one."""
     slots, only = Slots(threads=1, tasks=1), callback("only")
-    assert slots.has_room(only)
-    slots.take(only)
-    assert not slots.has_room(only)
+    assert slots.has_room(only, 0)
+    slots.take(only, 0)
+    assert not slots.has_room(only, 0)
 
 
 def test_threads_and_tasks_are_counted_apart() -> None:
     """An async callback needs no thread."""
     slots = Slots(threads=1, tasks=1)
-    slots.take(callback("plain"))
-    assert slots.has_room(callback("later", is_async=True))
+    slots.take(callback("plain"), 0)
+    assert slots.has_room(callback("later", is_async=True), 0)
 
 
 def test_names_take_turns() -> None:

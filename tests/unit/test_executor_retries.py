@@ -11,8 +11,9 @@ import pytest
 from executor_world import PARTITION, Process, World, fire_id_of, fire_value
 from wait_for_me_app.callback_errors import RetryAfter, SetAside
 from wait_for_me_app.callbacks import Registry
-from wait_for_me_app.executor.ledger import FinalFires
+from wait_for_me_app.executor.ledger import FinalFires, Ledger
 from wait_for_me_app.executor.options import ExecutorOptions
+from wait_for_me_app.outcomes import encode_outcome, key_of, progress_key
 from wait_for_me_app.retries import RETRIED_AT, RETRIED_BY, is_retry, runs_again
 
 ASKED: Any = ((RETRIED_BY, b"ann"), (RETRIED_AT, b"2026-11-24T02:10:00Z"))
@@ -207,7 +208,7 @@ def test_reading_on_does_not_take_the_own_old_outcome_for_news(world: World) -> 
 
 
 def test_old_progress_that_was_never_deleted_is_not_cleaned_up_under_the_retry(world: World) -> None:
-    """They share a key: whoever takes over would delete the new one."""
+    """They have keys of their own: whoever takes over deletes the old one only."""
     process, value = died(world)
     del world.outcomes[-1]  # the deletion did not arrive
     world.write_fire(value, headers=ASKED)
@@ -215,7 +216,56 @@ def test_old_progress_that_was_never_deleted_is_not_cleaned_up_under_the_retry(w
     process.deliver(1)
     ledger = world.ledger()
     assert [progress.offset for progress in ledger.pending.values()] == [1]
-    assert ledger.leftovers == {}
+    assert list(ledger.leftovers) == [progress_key(fire_id_of(value))]
+
+
+@pytest.mark.parametrize("is_compacted", [False, True])
+@pytest.mark.parametrize("steps", range(6))
+def test_whoever_wakes_up_and_cleans_up_the_dead_fire_deletes_nothing_of_the_retry(
+    world: World, is_compacted: bool, steps: int
+) -> None:
+    """A paused executor's deletion of the old round may come at any step of the new one, whose executor dies right then."""
+    _, value = died(world)
+    cleaning_up = world.outcomes.pop()  # still in the paused executor
+    assert cleaning_up.value is None
+    world.write_fire(value, headers=ASKED)
+    owner = Process(world, "e2")
+    owner.read()
+    for _ in range(steps):
+        owner.tick()
+        if not owner.deliver(1) and owner.running:
+            owner.end(owner.only_token)
+    world.outcomes.append(cleaning_up)
+    owner.commit()
+    owner.crash()
+    world.is_compacted = is_compacted
+    successor = Process(world, "e3")
+    successor.read()
+    for _ in range(3):
+        successor.pass_time(200_000)
+        successor.settle()
+    asked_for = [one for one in world.finals(fire_id_of(value)) if one.offset == 1]
+    assert asked_for, "the retry is forgotten"
+    assert world.ledger().pending == {}
+
+
+def test_two_rounds_of_a_fire_do_not_mix(world: World) -> None:
+    """Whichever arrives last: the later tenure's goes on, and the other is there to be deleted."""
+    process, value = died(world)
+    old = world.progress(fire_id_of(value))[-1]
+    world.write_fire(value, headers=ASKED)
+    Process(world, "e2").read()
+    owner = Process(world, "e3")
+    owner.read()
+    owner.deliver()
+    (new,) = (one for one in world.progress(fire_id_of(value)) if one.offset == 1)
+    for steps in ((old, new), (new, old)):
+        ledger = Ledger()
+        for offset, step in enumerate(steps):
+            ledger.fold(offset, key_of(step), encode_outcome(step), world.wall_ms)
+        assert list(ledger.pending.values()) == [new]
+        assert list(ledger.leftovers) == [key_of(old)]
+    assert process.events()
 
 
 def test_only_the_header_of_the_request_makes_one() -> None:

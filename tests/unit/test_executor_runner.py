@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from processes import wait_until
-from wait_for_me_app.callbacks import Call
+from wait_for_me_app.callbacks import Call, Kind
 from wait_for_me_app.executor.effects import Start
 from wait_for_me_app.executor.runner import Ended, Runner
 
@@ -26,7 +26,8 @@ def runner() -> Iterator[Runner]:
 
 def start(runner: Runner, token: int, function: Callable[..., Any], *args: Any, is_async: bool = False) -> None:
     """Start an attempt."""
-    runner.start(Start(token=token, call=Call(function=function, args=args, kwargs={}), is_async=is_async))
+    kind: Kind = "task" if is_async else "thread"
+    runner.start(Start(token=token, call=Call(function=function, args=args, kwargs={}), kind=kind))
 
 
 def ended(runner: Runner, count: int = 1) -> list[Ended]:

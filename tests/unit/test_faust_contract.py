@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import inspect
 import re
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -28,13 +29,14 @@ from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer, Fetcher
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP, ConsumerMessage
+from faust.web.base import Web
 from mode.services import ServiceTask
 
 from fakes import NOON_MS, MemoryOutlet, add, new_lane
 from wait_for_me_app import faust_lanes
 from wait_for_me_app.faust_lanes import app as app_module
 from wait_for_me_app.faust_lanes import fetch, intake, outlet, recovery, table, transport, versions
-from wait_for_me_app.faust_lanes.app import LaneApp, RunSchema, create_app
+from wait_for_me_app.faust_lanes.app import LaneApp, RunSchema, announce, create_app
 from wait_for_me_app.faust_lanes.recovery import LaneRecovery, LaneTableManager
 from wait_for_me_app.faust_lanes.transport import LaneConsumer, MemberThread
 from wait_for_me_app.kafka_translation import faust_settings
@@ -340,6 +342,20 @@ async def test_nothing_is_committed_or_created_behind_the_lanes(app: Any) -> Non
     )
     assert (conf.topic_allow_declare, conf.topic_disable_leader, conf.web_enabled) == (False, True, False)
     assert conf.stream_processing_timeout > 10**8
+
+
+async def test_fausts_own_web_server_never_starts_and_nothing_is_configured_late(app: Any) -> None:
+    """`faust worker` switches it on and reads the settings for its banner before ours are known; no warning in the log."""
+    app.conf.web_enabled = True  # as faust/cli/worker.py does
+    assert app.conf.web_enabled
+    _ = app.conf.canonical_url
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        services = list(app.on_init_dependencies())
+        announce(app, "http://127.0.0.1:6066/#w1")
+    assert str(app.conf.canonical_url) == "http://127.0.0.1:6066/#w1"
+    assert not [one for one in services if isinstance(one, Web)]
+    assert list(app.boot_strategy.web_server()) == []
 
 
 async def test_an_idle_member_never_leaves_its_group(app: Any) -> None:

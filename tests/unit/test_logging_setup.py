@@ -38,6 +38,26 @@ def test_a_line_for_machines_is_one_json_object() -> None:
     }
 
 
+HOSTILE = "g\n2026 error forged\x1b[2J\x9b31m\u202e\u2028\U000e0001"
+
+
+def test_a_name_cannot_forge_a_line_or_command_the_terminal() -> None:
+    """Group keys come from strangers: what is no printable character is written out."""
+    line = TextFormatter().format(record(group_key=HOSTILE))
+    assert line.isprintable()
+    assert "group_key=g\\n2026 error forged\\x1b[2J\\x9b31m\\u202e\\u2028\\U000e0001" in line
+    as_json = JsonFormatter().format(record(group_key=HOSTILE))
+    assert as_json.isprintable()
+    assert json.loads(as_json)["group_key"] == HOSTILE
+
+
+def test_a_message_of_several_lines_keeps_them_indented() -> None:
+    """Libraries write such messages; only the first line begins as a record does."""
+    made = record()
+    made.msg, made.args = "one\ntwo\x1b", ()
+    assert TextFormatter().format(made).splitlines()[1:] == ["    two\\x1b"]
+
+
 def test_a_traceback_stays_with_its_record() -> None:
     """Below the line for people; inside the one line for machines."""
     made = record()

@@ -221,9 +221,25 @@ def test_the_longest_retry_is_the_one_that_callbacks_may_ask_for() -> None:
     assert topics.LONGEST_RETRY_MS == callbacks.LONGEST_SPAN_MS
 
 
-def test_a_wait_may_be_longer_than_the_commands_are_kept() -> None:
-    """Open rounds live in the changelog: retention covers lag, so two days are accepted beside waits of thirty."""
-    assert problems(with_config(COMMANDS, retention_ms=str(2 * DAY_MS))) == ()
+def test_commands_are_kept_as_long_as_the_longest_wait_of_the_deployment() -> None:
+    """What a lost changelog is folded from again must reach back to the opening; the setting says how far that is."""
+    two_days = with_config(COMMANDS, retention_ms=str(2 * DAY_MS))
+    found = only(two_days)
+    assert (found.code, found.topic) == ("retention", COMMANDS)
+    assert "WAIT_FOR_ME_LONGEST_GROUP_WAIT_SECONDS" in found.message
+    assert f"retention.ms={7 * DAY_MS}" in found.remedy
+    assert problems(two_days, Settings(longest_group_wait_seconds=2 * 86_400)) == ()
+    assert only(two_days, Settings(unsafe=True)).code == "retention", "unsafe is about copies"
+
+
+def test_topics_are_made_for_the_longest_wait_of_the_deployment() -> None:
+    """Outcomes are then kept longer too, and the command in a remedy says the wait."""
+    settings = Settings(longest_group_wait_seconds=30 * 86_400)
+    made = as_created(settings)
+    assert made[COMMANDS].config["retention.ms"] == str(30 * DAY_MS)
+    assert made[OUTCOMES].config["retention.ms"] == str(44 * DAY_MS)
+    assert problems(made, settings) == ()
+    assert "--longest-group-wait 2592000" in problems({}, settings)[0].remedy
 
 
 def test_the_embedded_broker_of_the_demo_is_not_judged() -> None:

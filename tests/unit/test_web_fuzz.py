@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis.errors import Unsatisfiable
 
 from wait_for_me_app.demo.broker import EmbeddedBroker
-from web_world import WebWorld, web_settings
+from web_world import WebWorld, port_of, web_settings
 
 schemathesis = pytest.importorskip("schemathesis", reason="pip install schemathesis")
 
@@ -46,7 +46,7 @@ def url() -> Iterator[str]:
     thread = threading.Thread(target=run)
     thread.start()
     assert begun.wait(20)
-    yield f"http://127.0.0.1:{world.settings.web_port}"
+    yield f"http://127.0.0.1:{port_of(world)}"
     loop.call_soon_threadsafe(loop.stop)
     thread.join(20)
 

@@ -7,14 +7,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fakes import NOON_MS, TOPICS, MemoryOutlet, add, new_lane, record, remove, tick
 from wait_for_me_app.core.deadlines import Deadlines, entry
+from wait_for_me_app.exposition import Histogram
 from wait_for_me_app.metrics import (
     NAMES,
     Counters,
     CountingOutlet,
-    Histogram,
+    FireTimes,
     LaneTotals,
-    deadline_of_timeout,
     family_of,
+    times_of,
 )
 from web_world import WebWorld, served, web_settings
 
@@ -51,6 +52,7 @@ async def test_what_the_lanes_did_is_what_is_counted() -> None:
     assert [totals.closed(reason) for reason in ("complete", "timeout", "removed")] == [1, 1, 1]
     assert counters.dead_letters == {"decode": 1}
     assert counters.fire_lateness.count == 1
+    assert {reason: waits.count for reason, waits in counters.group_wait.items()} == {"complete": 1, "timeout": 1}
     assert lane.waiting == 0
 
 
@@ -78,16 +80,25 @@ async def test_open_rounds_found_at_a_take_over_are_counted_as_waiting() -> None
     assert new_lane(outlet, first.store).waiting == 1
 
 
-def test_a_deadline_is_read_from_the_bytes_of_fires_by_timeout_only() -> None:
-    """A name that looks like a field is not taken for one."""
+def test_times_are_read_from_the_bytes_of_a_fire_whatever_its_users_wrote_into_it() -> None:
+    """A name or a parameter that looks like a field is not taken for one."""
+    lure = b'"reason":"timeout","opened_at":"2020-01-01T00:00:00.000Z","deadline_at":"2020-01-01T00:00:00.000Z"'
     fire = (
-        b'{"type":"fire","group_key":"\\",\\"deadline_at\\":\\"x","reason":"timeout","number_of_participants_in_group":2,'
-        b'"last_add_at":"2026-11-24T12:00:00.000Z","deadline_at":"2026-11-24T12:01:00.250Z","fired_at":"2026-11-24T12:01:00.300Z"}'
+        b'{"type":"fire","group_key":"\\",\\"reason\\":\\"complete\\",","reason":"timeout","number_of_participants_in_group":2,'
+        b'"execute_after_waiting_params":{"a":1,'
+        + lure
+        + b'},"wait_time_in_seconds":60,"opened_at":"2026-11-24T12:00:00.000Z",'
+        b'"last_add_at":"2026-11-24T12:00:00.000Z","deadline_at":"2026-11-24T12:01:00.250Z","fired_at":"2026-11-24T12:01:00.300Z",'
+        b'"partition":0,"opened_offset":0,"closed_offset":1,"version":1}'
     )
-    assert deadline_of_timeout(fire) == NOON_MS + 60_250
-    assert deadline_of_timeout(fire.replace(b"timeout", b"complete")) is None
-    assert deadline_of_timeout(b"") is None
-    assert deadline_of_timeout(fire[:130]) is None
+    expected = FireTimes(
+        reason="timeout", opened_at_ms=NOON_MS, deadline_at_ms=NOON_MS + 60_250, fired_at_ms=NOON_MS + 60_300
+    )
+    assert times_of(fire) == expected
+    assert times_of(fire.replace(b'"reason":"timeout","number', b'"reason":"complete","number')).reason == "complete"  # type: ignore[union-attr]
+    assert times_of(b"") is None
+    assert times_of(fire[:130]) is None
+    assert times_of(fire.replace(b"2026-11-24T12:01:00.300Z", b"x" * 24)) is None
 
 
 def test_histograms_are_cumulative() -> None:

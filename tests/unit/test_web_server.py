@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import json
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -13,7 +15,7 @@ import pytest
 from fakes import NOON_MS
 from kafka_broker import free_port
 from wait_for_me.partitioner import partition_for
-from web_world import PARTITIONS, WebWorld, served, web_settings
+from web_world import PARTITIONS, WebWorld, port_of, served, web_settings
 
 TOKEN = "a-token-that-is-long-enough"
 BODY = {
@@ -165,6 +167,85 @@ async def test_bodies_that_are_no_add_are_refused_before_anything_is_sent() -> N
         assert (await ask("/livez")).status == 200
 
 
+UNREADABLE = {
+    "TLS": b"\x16\x03\x01hello\r\n\r\n",
+    "a head that is too long": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+    "a control character in the path": b"GET /api/v1/groups/a\x01b HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a negative length": b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+async def test_what_is_no_request_is_a_problem_document_and_no_noise(
+    what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is not echoed, and nobody can fill the log with tracebacks."""
+    world = WebWorld(web_settings())
+    async with served(world) as ask:
+        head, body = await _raw(world, UNREADABLE[what])
+        assert head.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400"))
+        assert b"application/problem+json" in head
+        assert b"Content-Security-Policy" in head
+        assert json.loads(body)["code"] == "bad_request"
+        assert (await ask("/livez")).status == 200
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (b"Authorization: Bearer \xff\xfe", 401),
+        (b"Authorization: Basic \xff", 401),
+        (b"X-Wait-For-Me-Peer: 12:\xff", 401),
+    ],
+)
+async def test_a_header_that_is_no_text_is_a_wrong_token(header: bytes, status: int) -> None:
+    """Bytes that are no UTF-8 are compared like others."""
+    world = WebWorld(web_settings(web_token=TOKEN))
+    async with served(world):
+        head, body = await _raw(world, b"GET /api/v1/stats HTTP/1.1\r\nHost: localhost\r\n" + header + b"\r\n\r\n")
+        assert head.startswith(f"HTTP/1.1 {status}".encode())
+        assert json.loads(body)["code"] == "token_required"
+
+
+async def test_a_compressed_body_is_refused_by_its_header() -> None:
+    """It is never unpacked, so it can be no bomb; a broken one is refused alike."""
+    async with served(WebWorld(web_settings())) as ask:
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        for body in (gzip.compress(b" " * 1_000_000), b"no gzip"):
+            is_problem(
+                await ask("/api/v1/groups/g/participants", "POST", data=body, headers=headers), 415, "encoded_body"
+            )
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow client gets a problem document, and its connection ends."""
+    monkeypatch.setattr("wait_for_me_app.web.api.SECONDS_TO_ASK", 0.2)
+    world = WebWorld(web_settings())
+    async with served(world) as ask:
+        head, body = await _raw(
+            world,
+            b"POST /api/v1/groups/g/participants HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Connection: close\r\nContent-Length: 100\r\n\r\n{",
+        )
+        assert head.startswith(b"HTTP/1.1 408")
+        assert json.loads(body)["code"] == "body_too_slow"
+        assert (await ask("/livez")).status == 200
+
+
+async def _raw(world: WebWorld, data: bytes) -> tuple[bytes, bytes]:
+    """Send bytes as they are, and return the head and as much of the body as the head says."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(world))
+    try:
+        writer.write(data)
+        async with asyncio.timeout(10):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"Content-Length: (\d+)", head)
+            return head, await reader.readexactly(int(length[1])) if length else b""
+    finally:
+        writer.close()
+
+
 async def test_a_worker_that_is_not_ready_says_so_and_lives() -> None:
     """Liveness and readiness are two questions."""
     world = WebWorld(web_settings(), is_ready=False)
@@ -203,7 +284,7 @@ async def test_a_foreign_host_name_is_refused_so_no_web_page_can_rebind_its_way_
 
 @pytest.mark.parametrize(
     "headers",
-    [{"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site", "X-Wait-For-Me": "page"}, {"Origin": "null"}, {"Sec-Fetch-Site": "same-origin"}],
+    [{"Origin": "http://evil.example"}, {"Origin": "http://["}, {"Sec-Fetch-Site": "cross-site", "X-Wait-For-Me": "page"}, {"Origin": "null"}, {"Sec-Fetch-Site": "same-origin"}],
 )  # fmt: skip
 async def test_another_sites_page_cannot_act(headers: dict[str, str]) -> None:
     """A browser acts only with our origin and our header."""
@@ -304,10 +385,44 @@ async def test_a_worker_that_does_not_answer_is_named_with_its_partitions() -> N
         assert (meta["workers_known"], meta["workers_answered"], meta["missing_partitions"]) == (3, 1, [2, 3])
         assert not meta["is_complete"]
         assert {one["url"]: one["partitions"] for one in meta["silent"]} == {gone: [2], off: [3]}
+        assert {one["url"]: one["why"] for one in meta["silent"]} == {
+            gone: "nobody listens there",
+            off: "its web is turned off: WAIT_FOR_ME_WEB_PORT=0",
+        }
         lost = next(f"g{i}" for i in range(99) if partition_for(f"g{i}".encode(), PARTITIONS) == 2)
         is_problem(await ask(f"/api/v1/groups/{lost}"), 504, "owner_silent")
         world.owners = {world.web.url: (0, 1)}
         is_problem(await ask(f"/api/v1/groups/{lost}"), 503, "nobody_has_it")
+
+
+async def test_why_a_worker_is_silent_is_said_as_one_says_it() -> None:
+    """A name that nobody knows, a connection that ends, an answer that does not come."""
+
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    world = WebWorld(web_settings(), (0,))
+    rude = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with rude, served(world) as ask:
+        ends = f"http://127.0.0.1:{rude.sockets[0].getsockname()[1]}/#w2"
+        world.owners = {world.web.url: (0,), ends: (1,), "http://nobody.invalid:6066/#w3": (2,)}
+        silent = (await ask("/api/v1/groups")).json["meta"]["silent"]
+        said = {one["url"]: one["why"] for one in silent}
+        assert said[ends] == "it ended the connection"
+        assert said["http://nobody.invalid:6066/#w3"] in ("its host name is not known here", "no answer within 2 s")
+
+
+async def test_the_stream_has_a_beat_so_that_silence_means_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the beginning, and whenever there is nothing else to say; it is nothing to resume from."""
+    monkeypatch.setattr("wait_for_me_app.web.stream.HEARTBEAT_S", 0.1)
+    async with served(WebWorld(web_settings())) as ask, ask.session.get(f"{ask.url}/api/v1/stream") as response:
+        beats, told = 0, b""
+        async with asyncio.timeout(10):
+            while beats < 3:
+                line = await response.content.readline()
+                beats += line == b"event: beat\n"
+                told += line
+        assert told.startswith(b"retry: 1000\n\nevent: beat\ndata: {}\n\nid: ")
 
 
 async def test_a_worker_at_a_wrong_address_is_noticed() -> None:
@@ -326,7 +441,8 @@ async def test_a_taken_port_moves_the_next_worker_on_and_never_stops_it() -> Non
     first, second = WebWorld(settings), WebWorld(settings)
     async with served(first), served(second):
         assert first.web.url != second.web.url
-        assert second.web.url.startswith(f"http://127.0.0.1:{settings.web_port + 1}/")
+        begins, moved = port_of(first), port_of(second)  # the next one may be somebody else's at this moment
+        assert begins < moved < settings.web_port + 10
 
 
 async def test_the_web_can_be_turned_off() -> None:
@@ -353,12 +469,12 @@ async def test_a_connection_that_does_not_ask_is_ended_and_room_is_bounded(monke
     monkeypatch.setattr("wait_for_me_app.web.limits.SECONDS_TO_ASK", 0.2)
     world = WebWorld(web_settings())
     async with served(world) as ask:
-        reader, writer = await asyncio.open_connection("127.0.0.1", world.settings.web_port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(world))
         writer.write(b"GET /livez HT")
         assert await _is_ended(reader)
         writer.close()
         world.web._connections.at_most = 0  # type: ignore[union-attr]
-        reader, writer = await asyncio.open_connection("127.0.0.1", world.settings.web_port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(world))
         writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert await _is_ended(reader)
         writer.close()
@@ -405,6 +521,8 @@ async def _events(ask: Any, count: int, last_event_id: str = "") -> list[tuple[s
         async for raw in response.content:
             name, _, value = raw.decode().rstrip("\n").partition(": ")
             event[name] = value
+            if not raw.strip() and event.get("event") == "beat":
+                event = {}
             if not raw.strip() and "data" in event:
                 found.append((event["event"], event["id"], json.loads(event["data"])))
                 event = {}

@@ -13,14 +13,14 @@ from kafka_broker import free_port
 from wait_for_me.partitioner import partition_for
 from wait_for_me_app.cli import main
 from wait_for_me_app.views.output import printable, span
-from web_world import WebWorld, served, web_settings
+from web_world import WebWorld, port_of, served, web_settings
 
 TOKEN = "a-token-that-is-long-enough"
 
 
 async def run(world: WebWorld, *arguments: str) -> int:
     """Run a command against a served world."""
-    return await asyncio.to_thread(main, [*arguments, "--server", f"http://127.0.0.1:{world.settings.web_port}"])
+    return await asyncio.to_thread(main, [*arguments, "--server", f"http://127.0.0.1:{port_of(world)}"])
 
 
 async def test_groups_are_listed_for_people_and_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,8 +109,10 @@ async def test_a_name_cannot_command_the_terminal(capsys: pytest.CaptureFixture[
     world = WebWorld(web_settings())
     await world.add(name, "p")
     async with served(world):
-        await run(world, "groups", "list")
-    assert "\u202e" not in capsys.readouterr().out
+        for form in ("text", "json", "jsonl"):
+            await run(world, "groups", "list", "-o", form)
+            assert "\u202e" not in (said := capsys.readouterr().out)
+            assert "evil\\u202egnp.exe" in said
     assert partition_for(name.encode(), 4) in world.lanes
     assert printable("a\x1b[31m\u2028") == "a\\x1b[31m\\u2028"
 

@@ -161,11 +161,13 @@ def test_a_file_that_is_not_there_is_refused(file: Path) -> None:
 def test_webhooks_are_callbacks_of_their_names(file: Path) -> None:
     """Async, with the limits of the file; a name that a module has taken already is refused."""
     registry = Registry()
-    written = write(file, "timeout_in_seconds = 7", "attempts = 3")
+    bounds = ("concurrency = 4", "per_second = 2.5", "in_order = true")
+    written = write(file, "timeout_in_seconds = 7", "attempts = 3", *bounds)
     assert register_webhooks(registry, written, {"HOOK": SECRET}) == 1
     callback = registry.find("deploy.finished")
     assert callback is not None
     assert (callback.is_async, callback.time_limit_ms, callback.policy.attempts) == (True, 12_000, 3)
+    assert (callback.concurrency, callback.per_second, callback.in_order) == (4, 2.5, True)
     with pytest.raises(ConfigurationError, match=r"two callbacks are named 'deploy\.finished'"):
         register_webhooks(registry, written, {"HOOK": SECRET})
 

@@ -11,15 +11,15 @@ import heapq
 import json
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import lru_cache
 
 from .wire import Command, Record, Refused, Settings, partition_of, read_command
 
 LOG_APPEND_TIME = 1
 MAX_ARRIVED, MAX_ARRIVED_BYTES = 1000, 262144
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RESENT = re.compile(rb"([0-9]{1,10}):([0-9]{1,19})")
 
 
@@ -28,6 +28,7 @@ class Outcome:
     """What the log says: every list is in log order, `verdicts` has one word for each record."""
 
     fires: list[tuple[int, bytes, bytes]] = field(default_factory=list)  # closed offset, key, value
+    fired_rounds: list[tuple[str, str, int, int]] = field(default_factory=list)  # beside: fire_id, reason, deadline, T
     rejected: list[tuple[int, str, str]] = field(default_factory=list)  # offset, code, stage
     rerouted: list[tuple[int, int]] = field(default_factory=list)  # offset, right partition
     verdicts: list[str] = field(default_factory=list)
@@ -36,8 +37,10 @@ class Outcome:
     stream_time_ms: int = 0
 
 
-@dataclass(kw_only=True)
-class _Round:
+@dataclass(kw_only=True, slots=True)
+class Round:
+    """One life of a group. It lingers from `closed_at`: its deadline if that had passed, else the record that closed it."""
+
     opened_offset: int
     opened_at: int
     settings: Settings
@@ -45,9 +48,7 @@ class _Round:
     last_add_at: int = 0
     arrived: dict[str, tuple[int, str | None]] = field(default_factory=dict)  # participant -> first at, latest event_id
     conflicts: int = 0
-    closed_at: int | None = (
-        None  # from here it lingers: the deadline if that had passed, else the record that closed it
-    )
+    closed_at: int | None = None
     fired_at: int = 0
     late: int = 0
 
@@ -55,32 +56,42 @@ class _Round:
 def fold_partition(records: Iterable[Record], *, topic_id: uuid.UUID, partition: int, partitions: int,
                    trust_create_time: bool = False) -> Outcome:  # fmt: skip
     """Read the records of one partition from its first one on and say what must have come of them."""
-    lane = _Lane(topic_id, partition, partitions)
+    lane = Lane(topic_id, partition, partitions, trust_create_time=trust_create_time)
     for record in records:
-        if trust_create_time or record.timestamp_type == LOG_APPEND_TIME:
-            lane.now = max(lane.now, record.timestamp_ms)
-        lane.time_out(record.offset)
-        lane.seen.verdicts.append(lane.judge(record))
+        lane.seen.verdicts.append(lane.read(record))
     return lane.outcome()
 
 
-class _Lane:
-    def __init__(self, topic_id: uuid.UUID, partition: int, partitions: int) -> None:
+class Lane:
+    """One partition as far as it has been read; `skipped` are offsets whose command does nothing but pass time."""
+
+    def __init__(self, topic_id: uuid.UUID, partition: int, partitions: int, *, trust_create_time: bool = False,
+                 skipped: Container[int] = ()) -> None:  # fmt: skip
         self.topic_id, self.partition, self.partitions = topic_id, partition, partitions
+        self.trust_create_time, self.skipped = trust_create_time, skipped
         self.now = 0
-        self.rounds: dict[bytes, _Round] = {}  # the newest round of each key; older ones have no say any more
+        self.rounds: dict[bytes, Round] = {}  # the newest round of each key; older ones have no say any more
         self.due: list[tuple[int, bytes]] = []  # a heap; an entry that is no round's deadline any more is skipped
         self.resent: dict[int, int] = {}  # source partition -> largest source offset taken
         self.seen = Outcome()
 
+    def read(self, record: Record) -> str:
+        """Read the next record and say in a word what it was."""
+        if record.timestamp_ms > self.now and (self.trust_create_time or record.timestamp_type == LOG_APPEND_TIME):
+            self.now = record.timestamp_ms
+        self.time_out(record.offset)
+        return self.judge(record) if record.offset not in self.skipped else "skipped"
+
     def time_out(self, offset: int) -> None:
+        """Close what is due, before the record at `offset` is looked at."""
         while self.due and self.due[0][0] <= self.now:
             deadline, key = heapq.heappop(self.due)
             round_ = self.rounds[key]
             if round_.closed_at is None and round_.deadline == deadline:
                 self.fire(key, round_, "timeout", offset, closed_at=deadline)
 
-    def find(self, key: bytes) -> _Round | None:
+    def find(self, key: bytes) -> Round | None:
+        """Give the round of a key, open or lingering; None if there is none, or it is free again."""
         round_ = self.rounds.get(key)
         if round_ is None or round_.closed_at is None:
             return round_
@@ -88,12 +99,15 @@ class _Lane:
         return None if self.now >= round_.closed_at + linger else round_
 
     def judge(self, record: Record) -> str:
-        headers = {name: value for name, value in record.headers if value is not None}
+        """Do what the record's command says, and say what that was."""
+        headers = {name: value for name, value in record.headers if value is not None} if record.headers else {}
         try:
             command = read_command(record, headers)
             if command.kind == "tick":
                 return "tick"
-            return "duplicate" if self.is_copy(headers) else self.obey(command, record.offset, headers)
+            if headers and self.is_copy(headers):
+                return "duplicate"
+            return self.obey(command, record.offset, headers)
         except Refused as refused:
             self.seen.rejected.append((record.offset, refused.code, refused.stage))
             return "rejected"
@@ -121,15 +135,15 @@ class _Lane:
             return self.remove(round_)
         return self.add(key, round_, command, offset)
 
-    def remove(self, round_: _Round | None) -> str:
+    def remove(self, round_: Round | None) -> str:
         if round_ is None or round_.closed_at is not None:
             return "nothing"
         round_.closed_at = self.now
         return "removed"
 
-    def add(self, key: bytes, round_: _Round | None, command: Command, offset: int) -> str:
+    def add(self, key: bytes, round_: Round | None, command: Command, offset: int) -> str:
         if round_ is None:
-            round_ = _Round(opened_offset=offset, opened_at=self.now, settings=command.settings)
+            round_ = Round(opened_offset=offset, opened_at=self.now, settings=command.settings)
             self.rounds[key] = round_
         if round_.closed_at is not None:
             round_.late += 1
@@ -144,7 +158,7 @@ class _Lane:
         self.accept(key, round_, offset)
         return "refresh" if known else "new"
 
-    def accept(self, key: bytes, round_: _Round, offset: int) -> None:
+    def accept(self, key: bytes, round_: Round, offset: int) -> None:
         expected, _, _, wait, max_wait, _ = round_.settings
         cap = round_.opened_at + max_wait if max_wait is not None else self.now + wait
         round_.deadline = min(self.now + wait, cap)
@@ -156,14 +170,16 @@ class _Lane:
         else:
             heapq.heappush(self.due, (round_.deadline, key))
 
-    def fire(self, key: bytes, round_: _Round, reason: str, offset: int, closed_at: int | None = None) -> None:
+    def fire(self, key: bytes, round_: Round, reason: str, offset: int, closed_at: int | None = None) -> None:
         round_.closed_at, round_.fired_at = self.now if closed_at is None else closed_at, self.now
         fire_id = f"fire_{uuid.uuid5(self.topic_id, f'{self.partition}:{round_.opened_offset}')}"
         place = {"partition": self.partition, "opened_offset": round_.opened_offset, "closed_offset": offset}
         self.seen.fires.append((offset, key, _fire_value(fire_id, key, reason, round_, place)))
+        self.seen.fired_rounds.append((fire_id, reason, round_.deadline, self.now))
         round_.arrived = {}  # nobody asks for the names again, and a million rounds have many
 
     def outcome(self) -> Outcome:
+        """Give all that has come of the log so far."""
         for key, round_ in self.rounds.items():
             if round_.closed_at is None:
                 self.seen.open_groups[key] = (round_.opened_offset, len(round_.arrived), round_.deadline)
@@ -173,7 +189,7 @@ class _Lane:
         return self.seen
 
 
-def _fire_value(fire_id: str, key: bytes, reason: str, round_: _Round, place: dict[str, int]) -> bytes:
+def _fire_value(fire_id: str, key: bytes, reason: str, round_: Round, place: dict[str, int]) -> bytes:
     expected, callback, params, wait, _, _ = round_.settings
     arrived, names = len(round_.arrived), _arrived(round_)
     members = {
@@ -200,7 +216,7 @@ def _fire_value(fire_id: str, key: bytes, reason: str, round_: _Round, place: di
     return ("{" + ",".join(f'"{name}":{text}' for name, text in members.items()) + "}").encode()
 
 
-def _arrived(round_: _Round) -> list[str]:
+def _arrived(round_: Round) -> list[str]:
     names: list[str] = []
     size = len("[]")
     for participant, (at, _) in list(round_.arrived.items())[:MAX_ARRIVED]:
@@ -216,4 +232,9 @@ _quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _rfc3339(ms: int) -> str:
-    return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{_second(ms // 1000)}.{ms % 1000:03}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

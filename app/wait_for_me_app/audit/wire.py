@@ -2,7 +2,8 @@
 
 Danger: the standard library is lenient where the rules are strict (NaN, lone surrogates, any depth, integers that it
 refuses to read for their length), and it forgets how a value was written, while params must travel as they were
-written. Both are made good here, by hand, and nothing is shared with the codec that the worker uses.
+written. Both are made good here, by hand, and nothing is shared with the codec that the worker uses. An audit reads
+millions of records, so each check first asks the cheap question that clears the common record.
 """
 
 from __future__ import annotations
@@ -11,27 +12,34 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import Any, Protocol
 
 MAX_VALUE_BYTES, MAX_PARAMS_BYTES, MAX_DEPTH, MAX_SECONDS = 262144, 65536, 32, 30 * 86400
 _CLOUD_TYPES = {f"waitforme.{kind}.v1": kind for kind in ("add", "remove", "tick")}
-_ADD_NEEDS = (
-    "participant_key",
-    "group_key",
+_KINDS = tuple(_CLOUD_TYPES.values())
+_PARAMS = "execute_after_waiting_params"
+_SETTINGS = (
     "number_of_participants_in_group",
     "execute_after_waiting",
     "wait_time_in_seconds",
+    "max_wait_in_seconds",
+    "linger_in_seconds",
 )
+_NEEDS = {"add": {"participant_key", "group_key", *_SETTINGS[:3]}, "remove": {"group_key"}}
+_SPACES = (" ", "\t", "\n", "\r")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _COLON = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
 _COMMA_OR_END = re.compile(r"[ \t\n\r]*([,}])[ \t\n\r]*")
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _MAY_BE_BIG = re.compile(r"[0-9][eE]|[0-9]{300}")  # a number that could overflow; spares all others the look
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
-Members = dict[str, tuple[Any, str]]  # name -> (value, the text it was written as)
+SHORTEST_LONG_INTEGER = 4301  # digits; see _integer
+KNOWN_SETTINGS_MAX = 500
 Settings = tuple[int, str, bytes, int, "int | None", int]  # N, callback, params, then ms: wait, max_wait, linger
+_NO_SETTINGS: Settings = (0, "", b"", 0, None, 0)
 
 
 class Record(Protocol):
@@ -51,7 +59,7 @@ class Record(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
-@dataclass(kw_only=True)
+@dataclass(slots=True)
 class Command:
     """One command that may be obeyed; a tick has neither key nor settings, a remove no settings."""
 
@@ -59,7 +67,26 @@ class Command:
     group_key: str = ""
     participant_key: str = ""
     event_id: str | None = None
-    settings: Settings = (0, "", b"", 0, None, 0)
+    settings: Settings = _NO_SETTINGS
+
+
+@dataclass(slots=True)
+class Members:
+    """The members of a JSON object, the last of a name winning, and the text that it was read from."""
+
+    values: dict[str, Any]
+    text: str
+    start: int = 0
+
+    def written(self, name: str) -> str:
+        """Give the text that a member's value was written as."""
+        text, quoted = self.text, f'"{name}"'
+        if "\\" in text or text.count(quoted) != 1:  # it may stand elsewhere, or be spelt another way
+            return _written(text, self.start)[name]
+        start = text.index(quoted) + len(quoted) + 1
+        if text[start - 1] != ":" or text[start] in _SPACES:
+            return _written(text, self.start)[name]
+        return text[start : _read(text, start)[1]]
 
 
 class Refused(Exception):
@@ -72,26 +99,25 @@ class Refused(Exception):
 
 def read_command(record: Record, headers: dict[str, bytes]) -> Command:
     """Read and check one command; the first fault found is the one that is named."""
-    kind, ids, written = _unwrapped(record.value, headers)
-    command = Command(kind=kind)
+    kind, ids, members = _unwrapped(record.value, headers)
     if kind == "tick":
-        return command
-    values = {name: value for name, (value, _) in written.items() if value is not None}
-    if any(name not in values for name in (_ADD_NEEDS if kind == "add" else ("group_key",))):
+        return Command(kind)
+    values = members.values
+    if None in values.values():
+        values = {name: value for name, value in values.items() if value is not None}
+    if not _NEEDS[kind] <= values.keys():
         raise Refused("missing_field", "validate")
-    if kind == "add":
-        command.participant_key = _name(values["participant_key"], 256)
-    command.group_key = _name(values["group_key"], 256)
-    if kind == "add":
-        command.settings = _settings(values, written)
-    command.event_id = _event_id([values.get("event_id"), *ids])
+    participant_key = _name(values["participant_key"], 256) if kind == "add" else ""
+    group_key = _name(values["group_key"], 256)
+    settings = _settings(values, members) if kind == "add" else _NO_SETTINGS
+    event_id = _name(values["event_id"], 128) if "event_id" in values else _event_id(ids)
     if kind == "remove":
         _text(values.get("reason", ""), 1024)
     if not record.key:
         raise Refused("null_key", "validate")
-    if record.key != command.group_key.encode():
+    if record.key != group_key.encode():
         raise Refused("key_mismatch", "validate")
-    return command
+    return Command(kind, group_key, participant_key, event_id, settings)
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -114,6 +140,9 @@ def _unwrapped(value: bytes | None, headers: dict[str, bytes]) -> tuple[str, lis
         raise Refused("null_value", "decode")
     if len(value) > MAX_VALUE_BYTES:
         raise Refused("too_large", "decode")
+    if not headers:
+        members = _object(value, MAX_DEPTH + 1)
+        return _plain_kind(members), [], members
     media_type = _media_type(headers)
     resent_id = headers.get("wfm_event_id")
     if media_type == b"application/cloudevents+json":
@@ -136,7 +165,7 @@ def _media_type(headers: dict[str, bytes]) -> bytes:
 
 
 def _structured(envelope: Members) -> tuple[str, Any, Members]:
-    event = {name: value for name, (value, _) in envelope.items()}
+    event = envelope.values
     if "data" not in event:
         raise Refused("bad_cloudevent", "validate")
     kind, event_id = _cloud_kind(event), event.get("id")
@@ -144,7 +173,7 @@ def _structured(envelope: Members) -> tuple[str, Any, Members]:
         raise Refused("not_an_object", "decode")
     if not isinstance(event_id, str | None):
         raise Refused("bad_cloudevent", "validate")
-    members, _ = _members(envelope["data"][1], 0)
+    members = Members(event["data"], envelope.written("data"))
     return _agreed(kind, members), event_id, members
 
 
@@ -165,18 +194,18 @@ def _cloud_kind(about: dict[str, Any]) -> str:
 
 def _agreed(kind: str, members: Members) -> str:
     """Give the kind that the CloudEvent names, if the command itself names none or the same."""
-    if members.get("type", (None, ""))[0] not in (None, kind):
+    if members.values.get("type") not in (None, kind):
         raise Refused("bad_cloudevent", "validate")
     return kind
 
 
 def _plain_kind(members: Members) -> str:
-    kind = members.get("type", (None, ""))[0]
+    kind = members.values.get("type")
     if kind is None:
         raise Refused("missing_field", "validate")
     if not isinstance(kind, str):
         raise Refused("wrong_type", "validate")
-    if kind not in _CLOUD_TYPES.values():
+    if kind not in _KINDS:
         raise Refused("unknown_type", "validate")
     return kind
 
@@ -191,7 +220,27 @@ def _event_id(candidates: list[Any]) -> str | None:
     return None
 
 
-def _settings(values: dict[str, Any], written: Members) -> Settings:
+def _settings(values: dict[str, Any], members: Members) -> Settings:
+    """Give the settings of an add; a million adds share a few, so they are checked once and kept once."""
+    params = members.written(_PARAMS) if _PARAMS in values else "[]"
+    given = params, *map(values.get, _SETTINGS)
+    known = given, *map(type, given)  # 1, 1.0 and true are equal, and not all of them are right
+    try:
+        settings = _known_settings.get(known)
+    except TypeError:  # a list or an object, where neither may be
+        return _checked_settings(values, params)
+    if settings is None:
+        settings = _checked_settings(values, params)
+        if len(_known_settings) >= KNOWN_SETTINGS_MAX:
+            _known_settings.clear()
+        _known_settings[known] = settings
+    return settings
+
+
+_known_settings: dict[tuple[Any, ...], Settings] = {}
+
+
+def _checked_settings(values: dict[str, Any], params: str) -> Settings:
     expected = values["number_of_participants_in_group"]
     if (not isinstance(expected, int) and expected not in (math.inf, -math.inf)) or isinstance(expected, bool):
         raise Refused("wrong_type", "validate")
@@ -203,17 +252,14 @@ def _settings(values: dict[str, Any], written: Members) -> Settings:
     if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,128}", callback):
         raise Refused("bad_callback_name", "validate")
     wait_ms = _milliseconds(values["wait_time_in_seconds"], zero=False)
-    params = _params(values, written)
+    _check_params(values.get(_PARAMS), params)
     max_wait, linger = values.get("max_wait_in_seconds"), values.get("linger_in_seconds")
     max_wait_ms = None if max_wait is None else _milliseconds(max_wait, zero=False)
     linger_ms = wait_ms if linger is None else _milliseconds(linger, zero=True)
-    return expected, callback, params, wait_ms, max_wait_ms, linger_ms
+    return expected, callback, params.encode(), wait_ms, max_wait_ms, linger_ms
 
 
-def _params(values: dict[str, Any], written: Members) -> bytes:
-    if "execute_after_waiting_params" not in values:
-        return b"[]"
-    value, text = written["execute_after_waiting_params"]
+def _check_params(value: Any, text: str) -> None:
     if len(text.encode()) > MAX_PARAMS_BYTES:
         raise Refused("too_large", "decode")
     if _depth(text) > MAX_DEPTH:
@@ -223,7 +269,6 @@ def _params(values: dict[str, Any], written: Members) -> bytes:
             json.dumps(value, allow_nan=False)
         except ValueError:  # an infinity: a number that no reader of the fire could hold
             raise Refused("out_of_range", "validate") from None
-    return text.encode()
 
 
 def _milliseconds(seconds: Any, *, zero: bool) -> int:
@@ -238,6 +283,8 @@ def _milliseconds(seconds: Any, *, zero: bool) -> int:
 
 
 def _name(value: Any, cap: int) -> str:
+    if type(value) is str and 0 < len(value) <= cap and value.isascii() and value.isprintable():
+        return value
     name = _text(value, cap)
     if not name:
         raise Refused("empty", "validate")
@@ -259,6 +306,11 @@ def _object(value: bytes, max_depth: int) -> Members:
         text = value.decode()
     except UnicodeDecodeError:
         raise Refused("not_utf8", "decode") from None
+    if text[:1] == "{" and "\\" not in text and len(text) < SHORTEST_LONG_INTEGER and not _depth(text):
+        with suppress(ValueError):  # the long way says exactly what is wrong
+            plain, end = _read_short(text, 0)
+            if end == len(text):
+                return Members(plain, text)
     if _depth(text) > max_depth:
         raise Refused("too_deep", "decode")
     try:
@@ -269,38 +321,31 @@ def _object(value: bytes, max_depth: int) -> Members:
 
 def _only_object(text: str) -> Members:
     start = _past_space(text, 0)
-    if text[start : start + 1] == "{":
-        members, end = _members(text, start)
-    else:
-        members, (_, end) = {}, _read(text, start)
+    value, end = _read(text, start)
     if _past_space(text, end) != len(text):
         raise ValueError("more text after the value")
     if _has_lone_surrogate(text):
         raise Refused("not_utf8", "decode")
-    if text[start] != "{":
+    if not isinstance(value, dict):
         raise Refused("not_an_object", "decode")
-    return members
+    return Members(value, text, start)
 
 
-def _members(text: str, start: int) -> tuple[Members, int]:
-    """Give the members of the object that begins at `start`, the last of a name winning, and where it ends."""
-    members: Members = {}
-    at = _past_space(text, start + 1)
-    if text[at : at + 1] == "}":
-        return members, at + 1
-    while True:
+def _written(text: str, start: int) -> dict[str, str]:
+    """Give the text of each member of the object that begins at `start`; it has been read before, so it is right."""
+    texts: dict[str, str] = {}
+    at, after = _past_space(text, start + 1), None
+    while after is None or after[1] == ",":
         name, end = _read(text, at)
         colon = _COLON.match(text, end)
-        if not isinstance(name, str) or colon is None:
-            raise ValueError("a name and a colon belong here")
-        value, end = _read(text, colon.end())
-        members[name] = value, text[colon.end() : end]
+        assert colon
+        value_at = colon.end()
+        _, end = _read(text, value_at)
+        texts[name] = text[value_at:end]
         after = _COMMA_OR_END.match(text, end)
-        if after is None:
-            raise ValueError("a comma or the end belongs here")
-        if after[1] == "}":
-            return members, after.end()
+        assert after
         at = after.end()
+    return texts
 
 
 def _past_space(text: str, at: int) -> int:
@@ -319,6 +364,7 @@ def _integer(digits: str) -> float:
 
 
 _read = json.JSONDecoder(parse_constant=_no_constant, parse_int=_integer).raw_decode
+_read_short = json.JSONDecoder(parse_constant=_no_constant).raw_decode  # for texts too short for an integer that long
 
 
 def _has_lone_surrogate(text: str) -> bool:

@@ -1,15 +1,17 @@
 """What the schedule asks the shell to do, as values. Pure.
 
-An `Append` with a ticket is answered by `Schedule.acked` when Kafka has it; until then nothing that rests on it
+They are structs of msgspec because an executor makes a dozen of them for each fire, and a frozen dataclass takes many
+times as long to make. An `Append` with a ticket is answered by `Schedule.acked` when Kafka has it; until then nothing that rests on it
 happens.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from wait_for_me_app.callbacks import Call
+from msgspec import Struct, field
+
+from wait_for_me_app.callbacks import Call, Kind
 
 if TYPE_CHECKING:
     from wait_for_me_app.executor.tenure import Entry, Tenure
@@ -27,8 +29,7 @@ class Now(NamedTuple):
     steady_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FireRecord:
+class FireRecord(Struct, frozen=True, kw_only=True, eq=False):
     """A record of the fires topic."""
 
     partition: int
@@ -36,26 +37,25 @@ class FireRecord:
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    appended_at_ms: int | None = None
+    """Kafka's own time of it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnreadableFire:
+class UnreadableFire(Struct, frozen=True, kw_only=True, eq=False):
     """Ticket of a record that was no fire: once its dead letter is safe, its offset is."""
 
     tenure: Tenure
     offset: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnreadableOutcome:
+class UnreadableOutcome(Struct, frozen=True, kw_only=True, eq=False):
     """Ticket of a record that was no outcome: once its dead letter is safe, it is deleted."""
 
     partition: int
     key: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Append:
+class Append(Struct, frozen=True, kw_only=True, eq=False):
     """Write a record."""
 
     step: Step
@@ -67,24 +67,26 @@ class Append:
     ticket: Ticket | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class Start(Struct, frozen=True, kw_only=True, eq=False):
     """Run a callback; answered by `Schedule.ended` with the token."""
 
     token: int
     call: Call
-    is_async: bool
+    kind: Kind
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it runs on the loop."""
+        return self.kind == "task"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cancel:
+class Cancel(Struct, frozen=True, kw_only=True, eq=False):
     """End an attempt if it can be ended."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadAgain:
+class ReadAgain(Struct, frozen=True, kw_only=True, eq=False):
     """Read the outcomes of a partition on from an offset; answered by `Schedule.read_again`."""
 
     tenure: Tenure
@@ -92,8 +94,7 @@ class ReadAgain:
     asked_steady_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(Struct, frozen=True, kw_only=True, eq=False):
     """Something to log."""
 
     level: int

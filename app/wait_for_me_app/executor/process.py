@@ -45,14 +45,18 @@ from wait_for_me.errors import ConfigurationError
 from wait_for_me_app import topics
 from wait_for_me_app.callbacks import DEFAULT_REGISTRY, Registry, load
 from wait_for_me_app.crash_points import crash_point
+from wait_for_me_app.executor.children import Children
 from wait_for_me_app.executor.clients import fire_record, make_consumer, make_producer, make_reader
 from wait_for_me_app.executor.effects import Append, Cancel, Effect, Now, ReadAgain, Report, Start
-from wait_for_me_app.executor.options import ExecutorOptions
+from wait_for_me_app.executor.options import ExecutorOptions, options_from
 from wait_for_me_app.executor.outbox import ExecutorFailure, Outbox
+from wait_for_me_app.executor.rates import Rate
 from wait_for_me_app.executor.reader import News, OutcomesReader, ReadOn, Restored
 from wait_for_me_app.executor.runner import Runner
 from wait_for_me_app.executor.schedule import Schedule
+from wait_for_me_app.executor.spans import Spans
 from wait_for_me_app.executor.tenure import Entry, Hold
+from wait_for_me_app.executor.watch import Reading, Watch
 from wait_for_me_app.exit_codes import ExitCode
 from wait_for_me_app.outcomes import NewerOutcome
 from wait_for_me_app.settings import Settings
@@ -64,6 +68,9 @@ _IDLE_MS: Final = 100
 _BUSY_MS: Final = 10
 _SETTLE_MS: Final = 5_000
 _HAND_OVER_MS: Final = 1_000
+_LOOK_EVERY: Final = 16
+"""Records that are handed to the client between two looks at the clock; before a callback starts there is one always."""
+_DONE_LINES_A_SECOND: Final = 100.0
 
 
 def clock() -> Now:
@@ -88,8 +95,9 @@ def run(
     `callbacks` names modules to import; the settings' if not given. Without a `stop` event, SIGTERM and SIGINT stop it.
     Raises ConfigurationError for callbacks or a cluster that cannot do, NotReady when Kafka is out of reach.
     """
-    load(registry, settings.callbacks if callbacks is None else callbacks)
-    options = _for_this_cluster(settings, options or ExecutorOptions())
+    options = options or options_from(settings)
+    load(registry, settings.callbacks if callbacks is None else callbacks, defaults=options.callbacks)
+    options = _for_this_cluster(settings, options)
     with _stopped_by_signals(stop) as stopped:
         return Executor(settings, registry, options, clock).run(stopped)
 
@@ -141,12 +149,17 @@ class Executor:
             options=options,
             executor=f"{settings.worker_id}:{os.getpid()}",
         )
-        self._runner = Runner(threads=options.threads)
+        children = Children(log_format=settings.log_format, log_level=settings.log_level)
+        self._runner = Runner(threads=options.threads, processes=options.processes, children=children)
         self._reader = OutcomesReader(make_reader(settings), settings.topics, options.outcomes_kept_ms)
         self._outbox = Outbox(make_producer(settings, self._note_error))
         self._consumer = make_consumer(settings, self._note_error)
         self._effects: deque[Effect] = deque()
         self._failure: KafkaError | None = None
+        self._spans = Spans(settings.topics.fires, settings.topics.executor_group)
+        self._watch: Watch | None = None
+        self._done_lines, self._untold = Rate(_DONE_LINES_A_SECOND), 0
+        self._schedule.report_from(log.getEffectiveLevel())
         self._is_over = False
         self._is_paused = False
         self._committed_steady_ms = 0
@@ -170,6 +183,8 @@ class Executor:
         return int(ExitCode.OK)
 
     def _begin(self) -> None:
+        if port := self._settings.executor_metrics_port:
+            self._watch = Watch(self._schedule.tally, port)
         self._reader.start()
         fires = [self._settings.topics.fires]
         self._consumer.subscribe(fires, self._on_assign, self._on_revoke, self._on_lost)
@@ -185,6 +200,32 @@ class Executor:
         self._act()
         self._commit_when_due()
         self._pause_or_resume()
+        self._show()
+
+    def _show(self) -> None:
+        """Leave a reading for whoever asks, now and then."""
+        if self._watch is not None and self._watch.beat():
+            self._watch.show(self._schedule_reading())
+
+    def _schedule_reading(self) -> Reading:
+        schedule = self._schedule
+        why = "it is stopping" if schedule.is_stopping else "the outcomes of its partitions are being read"
+        held = schedule.positions()
+        return Reading(
+            is_ready=not schedule.is_stopping and len(held) == len(schedule.tenures),
+            why=why,
+            partitions=len(schedule.tenures),
+            in_flight=schedule.in_flight,
+            pending=schedule.pending,
+            retries=schedule.retries_waiting(),
+            is_paused=self._is_paused,
+            lags={partition: self._lag(partition, position) for partition, position in held.items()},
+        )
+
+    def _lag(self, partition: int, position: int) -> int:
+        """Return how many fires are not accepted yet, as far as the client has heard of the end."""
+        _, end = self._consumer.get_watermark_offsets(self._fires_of(partition), cached=True)
+        return max(0, end - position)
 
     def _wind_down(self) -> None:
         """Start nothing, let what runs finish, write down what does not, commit."""
@@ -206,6 +247,8 @@ class Executor:
         self._consumer.close()
         self._reader.close()
         self._runner.close()
+        if self._watch is not None:
+            self._watch.close()
 
     # -- what has happened
 
@@ -233,9 +276,15 @@ class Executor:
         self._take_acks()
         for token, error in self._runner.take_ended():
             crash_point("X3")
+            self._end_span(token, error)
             self._schedule.ended(token, error, self._clock())
         for news in self._reader.take_news():
             self._take_read(news)
+
+    def _end_span(self, token: int, error: BaseException | None) -> None:
+        is_late = self._schedule.attempts[token].is_judged
+        code = "callback_timeout" if is_late else None if error is None else type(error).__name__
+        self._spans.end(token, code, error)
 
     def _take_acks(self) -> None:
         for ticket in self._outbox.take_safe():
@@ -266,9 +315,14 @@ class Executor:
     def _act(self) -> None:
         """Carry effects out in order, as long as the partitions are known to be this executor's."""
         self._effects.extend(self._schedule.take_effects())
-        while self._effects and not self._stood_still():
+        done = 0
+        while self._effects:
+            if (done % _LOOK_EVERY == 0 or isinstance(self._effects[0], Start)) and self._stood_still():
+                return
             self._carry_out(self._effects.popleft())
-            self._effects.extend(self._schedule.take_effects())
+            done += 1
+            if not self._effects:
+                self._effects.extend(self._schedule.take_effects())
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
@@ -283,7 +337,22 @@ class Executor:
             case ReadAgain():
                 self._reader.read_on(effect)
             case Report():
-                log.log(effect.level, effect.event, extra=effect.fields, exc_info=effect.error)
+                self._tell(effect)
+
+    def _tell(self, report: Report) -> None:
+        """Log it; of fires that are done at most so many a second, or a disk would hold thousands of lines that say nothing."""
+        if not log.isEnabledFor(report.level):
+            return
+        fields = report.fields
+        if report.event == "fire_done":
+            steady_ms = self._clock().steady_ms
+            if self._done_lines.wait_ms(steady_ms):
+                self._untold += 1
+                return
+            self._done_lines.take(steady_ms)
+            if self._untold:
+                fields, self._untold = {**fields, "others_done": self._untold}, 0
+        log.log(report.level, report.event, extra=fields, exc_info=report.error)
 
     def _start(self, start: Start) -> None:
         """Check once more whose partition it is; then hand the callback to a thread or task."""
@@ -291,7 +360,7 @@ class Executor:
             self._schedule.ended(start.token, None, self._clock())
             return
         crash_point("X2")
-        self._runner.start(start)
+        self._runner.start(self._spans.begin(start, self._schedule.attempts[start.token]))
 
     # -- offsets
 

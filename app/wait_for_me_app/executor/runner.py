@@ -1,4 +1,5 @@
-"""Runs callbacks: plain functions in a bounded set of threads, async ones on a loop in a thread of its own.
+"""Runs callbacks: plain functions in a bounded set of threads, async ones on a loop in a thread of its own, and those that
+ask for it in child processes (`children.py`), each with a thread here that waits for it.
 
 The danger: a callback can hang, exit, raise anything, or block the loop. Nothing of it reaches the thread that talks to
 Kafka; how an attempt ended comes back through a queue. The threads are daemons, because one that hangs must not keep a
@@ -11,33 +12,55 @@ import asyncio
 import contextlib
 import inspect
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from wait_for_me_app.callbacks import Call
+from wait_for_me_app.executor.children import Children
 from wait_for_me_app.executor.effects import Start
 
 _CLEAN_UP_SECONDS: Final = 0.5
 
 Ended = tuple[int, BaseException | None]
+Attempting = Callable[[int, Call], BaseException | None]
+"""Runs one attempt to its end and returns what was wrong with it."""
 
 
 class Runner:
     """Starts attempts and tells how they ended, in the order in which they did."""
 
-    def __init__(self, *, threads: int) -> None:
+    def __init__(self, *, threads: int, processes: int = 1, children: Children | None = None) -> None:
         self._ended: SimpleQueue[Ended] = SimpleQueue()
-        self._threads = _Threads(threads, self._ended)
+        self._children = children or Children()
+        self._threads = _Threads(threads, self._ended, "callback", lambda: contextlib.nullcontext(_run_plain))
+        self._processes = _Threads(processes, self._ended, "callback-process", self._in_new_child)
         self._tasks = _Tasks(self._ended)
 
     def start(self, start: Start) -> None:
         """Run a callback; return at once."""
-        (self._tasks if start.is_async else self._threads).start(start.token, start.call)
+        match start.kind:
+            case "thread":
+                self._threads.start(start.token, start.call)
+            case "task":
+                self._tasks.start(start.token, start.call)
+            case "process":
+                self._children.expect(start.token)
+                self._processes.start(start.token, start.call)
 
     def cancel(self, token: int) -> None:
-        """End an attempt if it is async; a plain function cannot be ended and runs on."""
+        """End an attempt if it is async or in a process; a plain function cannot be ended and runs on."""
         self._tasks.cancel(token)
+        self._children.kill(token)
+
+    @contextlib.contextmanager
+    def _in_new_child(self) -> Iterator[Attempting]:
+        child = self._children.new()
+        try:
+            yield lambda token, call: self._children.run(child, token, call)
+        finally:
+            child.end()
 
     def take_ended(self) -> list[Ended]:
         """Return the attempts that have ended since the last call: token, and what was raised if anything was."""
@@ -48,17 +71,28 @@ class Runner:
         return ended
 
     def close(self) -> None:
-        """Take no more work; what runs is left to itself."""
+        """Take no more work; what runs is left to itself, but for child processes, which are killed."""
         self._threads.close()
+        self._processes.close()
+        self._children.close()
         self._tasks.close()
 
 
 class _Threads:
     """At most `size` threads, made when they are needed and kept."""
 
-    def __init__(self, size: int, ended: SimpleQueue[Ended]) -> None:
+    def __init__(
+        self,
+        size: int,
+        ended: SimpleQueue[Ended],
+        name: str,
+        new_place: Callable[[], AbstractContextManager[Attempting]],
+    ) -> None:
         self._size = size
         self._ended = ended
+        self._name = name
+        self._new_place = new_place
+        """Makes what one thread runs its attempts with, as long as it lives."""
         self._work: SimpleQueue[tuple[int, Call] | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._count = 0
@@ -67,22 +101,26 @@ class _Threads:
         self._work.put((token, call))
         if not self._idle.acquire(blocking=False) and self._count < self._size:
             self._count += 1
-            threading.Thread(target=self._run, name=f"callback-{self._count}", daemon=True).start()
+            threading.Thread(target=self._run, name=f"{self._name}-{self._count}", daemon=True).start()
 
     def close(self) -> None:
         for _ in range(self._count):
             self._work.put(None)
 
     def _run(self) -> None:
+        with self._new_place() as run:
+            self._serve(run)
+
+    def _serve(self, run: Attempting) -> None:
         while (work := self._work.get()) is not None:
             token, call = work
-            error = _run_plain(call)
+            error = run(token, call)
             del work, call  # an idle thread must not keep the last fire in memory
             self._idle.release()
             self._ended.put((token, error))
 
 
-def _run_plain(call: Call) -> BaseException | None:
+def _run_plain(_token: int, call: Call) -> BaseException | None:
     try:
         result = call()
         if inspect.isawaitable(result):

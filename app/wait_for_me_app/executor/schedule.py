@@ -18,7 +18,8 @@ what a crash does.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Final
 from zlib import crc32
@@ -27,9 +28,10 @@ from wait_for_me.codec import decode_fire
 from wait_for_me.errors import InvalidFire
 from wait_for_me.topic_names import TopicNames
 from wait_for_me_app.callback_errors import RetryAfter, SetAside
-from wait_for_me_app.callbacks import BadParameters, Callback
+from wait_for_me_app.callbacks import BadParameters, Callback, Kind
 from wait_for_me_app.core.retry import Decision, GiveUp, TryAgain
 from wait_for_me_app.executor import records
+from wait_for_me_app.executor.child_ends import ProcessDied, describe
 from wait_for_me_app.executor.effects import (
     Cancel,
     Effect,
@@ -47,8 +49,10 @@ from wait_for_me_app.executor.options import ExecutorOptions
 from wait_for_me_app.executor.slots import Slots, Turns
 from wait_for_me_app.executor.steps import Steps, names
 from wait_for_me_app.executor.takeover import OutcomeRecord, Takeover
+from wait_for_me_app.executor.tally import Tally
 from wait_for_me_app.executor.tenure import Attempt, Entry, Hold, Phase, Tenure
 from wait_for_me_app.executor.timers import Timers
+from wait_for_me_app.outcomes import FAILED
 from wait_for_me_app.retries import is_retry, runs_again
 
 _FINISHED_WHEN_LEAVING: Final = frozenset(
@@ -64,6 +68,12 @@ _FINISHED_WHEN_LEAVING: Final = frozenset(
 )
 
 
+_BACKLOG: Final = (
+    "its callback only fails, and fires that wait for it fill half of the executor's memory: mend the cause, then retry the "
+    "dead letters with this code"
+)
+
+
 class Schedule:
     """The fires of all partitions that this executor holds."""
 
@@ -74,6 +84,7 @@ class Schedule:
         find: Callable[[str], Callback | None],
         options: ExecutorOptions,
         executor: str,
+        tally: Tally | None = None,
     ) -> None:
         self.tenures: dict[int, Tenure] = {}
         self.attempts: dict[int, Attempt] = {}
@@ -81,12 +92,23 @@ class Schedule:
         self._find = find
         self._options = options
         self._steps = Steps(topics, executor)
-        self._fires = Fires(options)
+        self._fires = Fires(options, find)
         self._takeover = Takeover(self._fires, self._steps, find, options)
         self._limits = Timers[Attempt](lambda _, attempt: not attempt.is_judged and attempt.token in self.attempts)
         self._turns: Turns[Entry] = Turns()
-        self._slots = Slots(threads=options.threads, tasks=options.tasks)
+        self._slots = Slots(
+            threads=options.threads,
+            tasks=options.tasks,
+            processes=options.processes,
+            at_most=options.max_in_flight,
+        )
+        self._failures_in_a_row: Counter[str] = Counter()
         self._tokens = count(1)
+        self.tally = tally or Tally()
+
+    def report_from(self, level: int) -> None:
+        """Make no reports below this level of the log."""
+        self._steps.least_level = level
 
     def take_effects(self) -> list[Effect]:
         """Return what is to be done, in order, and forget it."""
@@ -169,6 +191,7 @@ class Schedule:
             self._reopen(tenure, uuid, record, fire.fire_id)
         if known is None and uuid not in tenure.final:
             known = self._fires.enter(tenure, uuid, records.accepted(record, fire, now), Phase.ACCEPTING)
+            known.appended_at_ms = record.appended_at_ms
             self._steps.accept(known)
         if known is not None and known.phase is Phase.ACCEPTING:
             known.copies.append(record.offset)
@@ -218,14 +241,23 @@ class Schedule:
         for offset in entry.copies:
             entry.tenure.offsets.safe(offset)
         entry.copies.clear()
-        self._fires.wait(entry, entry.progress.next_attempt_at_ms or 0)
+        if entry.tenure.hold is Hold.HELD and self._is_hopeless(entry.progress.callback):
+            self._steps.set_aside(entry, "callback_backlog", _BACKLOG)
+        else:
+            self._fires.wait(entry, entry.progress.next_attempt_at_ms or 0)
+
+    def _is_hopeless(self, name: str) -> bool:
+        """Return whether a callback only fails and has filled its half of the memory: others need the rest of it."""
+        return self._failures_in_a_row[name] >= self._options.failures_in_a_row and self._fires.has_its_share(name)
 
     def _finished(self, entry: Entry, now: Now) -> None:
         """The final outcome is safe. Only now may the progress go, or a crash between the two would lose the fire."""
         entry.tenure.final.add(entry.uuid, now.wall_ms, None if entry.code is None else entry.progress.offset)
         self._fires.drop(entry)
-        self._steps.delete_progress(entry.tenure.partition, entry.progress.fire_id)
+        self._steps.delete_progress(entry)
         self._steps.report_final(entry)
+        if entry.code is not None:
+            self.tally.dead(entry.code)
 
     # -- time passes
 
@@ -237,7 +269,7 @@ class Schedule:
             return
         while (due := self._fires.pop_due(now.wall_ms)) is not None:
             self._is_due(due, now)
-        while (ready := self._turns.take(self._has_room)) is not None:
+        while (ready := self._turns.take(lambda name: self._has_room(name, now))) is not None:
             if ready.phase is Phase.READY and is_here(ready):
                 self._start(ready, now)
         for tenure in self.tenures.values():
@@ -248,9 +280,18 @@ class Schedule:
         due_ms, limit_ms = self._fires.earliest_due_ms, self._limits.earliest_ms
         looks = (tenure.look_again_steady_ms for tenure in self.tenures.values() if tenure.elsewhere)
         times = [look_ms - now.steady_ms for look_ms in looks if look_ms is not None]
+        times += self._waits_for_speed(now)
         times += [] if due_ms is None else [due_ms - now.wall_ms]
         times += [] if limit_ms is None else [limit_ms - now.steady_ms]
         return max(0, min(times)) if times else None
+
+    def _waits_for_speed(self, now: Now) -> Iterator[int]:
+        """Yield in how long callbacks that are ready may start, as far as their own speed keeps them back."""
+        for name in self._turns.names:
+            callback = self._find(name)
+            wait_ms = None if callback is None else self._slots.wait_ms(callback, now.steady_ms)
+            if wait_ms is not None:
+                yield wait_ms
 
     # -- starting
 
@@ -259,6 +300,8 @@ class Schedule:
             self._fires.drop(entry)
         elif self._find(entry.progress.callback) is None:
             self._park(entry, now)
+        elif self._fires.is_behind(entry):
+            entry.phase = Phase.BEHIND
         else:
             entry.phase = Phase.READY
             self._turns.put(entry.progress.callback, entry)
@@ -277,9 +320,9 @@ class Schedule:
         until_ms = (entry.progress.parked_since_ms or 0) + self._options.patience_ms
         self._fires.wait(entry, min(now.wall_ms + self._options.parked_look_ms, until_ms))
 
-    def _has_room(self, name: str) -> bool:
+    def _has_room(self, name: str, now: Now) -> bool:
         callback = self._find(name)
-        return callback is not None and self._slots.has_room(callback)
+        return callback is not None and self._slots.has_room(callback, now.steady_ms)
 
     def _start(self, entry: Entry, now: Now) -> None:
         callback = self._find(entry.progress.callback)
@@ -291,7 +334,7 @@ class Schedule:
         except InvalidFire as error:  # another release has accepted it
             self._steps.set_aside(entry, error.code, error.message)
         else:
-            self._slots.take(callback)
+            self._slots.take(callback, now.steady_ms)
             self._steps.start(entry, callback, now)
 
     def _begin(self, entry: Entry, now: Now) -> None:
@@ -299,7 +342,7 @@ class Schedule:
         if entry.uuid in entry.tenure.final:
             self._give_slot_back(entry)
             self._fires.drop(entry)
-            self._steps.delete_progress(entry.tenure.partition, entry.progress.fire_id)
+            self._steps.delete_progress(entry)
         elif entry.tenure.hold is not Hold.HELD or self.is_stopping:
             self._give_slot_back(entry)
             self._steps.take_back(entry)
@@ -320,8 +363,11 @@ class Schedule:
         )
         self.attempts[attempt.token] = attempt
         self._limits.set(now.steady_ms + entry.callback.time_limit_ms, attempt)
-        self._steps.ask(Start(token=attempt.token, call=entry.call, is_async=entry.callback.is_async))
-        self._steps.report(logging.DEBUG, "attempt_started", **names(entry), attempt=attempt.number)
+        self._steps.ask(Start(token=attempt.token, call=entry.call, kind=entry.callback.kind))
+        if self._steps.least_level <= logging.DEBUG:
+            self._steps.report(logging.DEBUG, "attempt_started", **names(entry), attempt=attempt.number)
+        if entry.appended_at_ms is not None and attempt.number == 1:
+            self.tally.fire_to_start_ms(now.wall_ms - entry.appended_at_ms)
         entry.phase, entry.call = Phase.RUNNING, None
 
     def _give_slot_back(self, entry: Entry) -> None:
@@ -338,9 +384,17 @@ class Schedule:
         if attempt.is_judged:
             self._steps.report(logging.WARNING, "attempt_ended_late", **names(entry), attempt=attempt.number)
         elif error is None:
-            self._steps.finish(entry, records.done(entry.progress, now.steady_ms - attempt.began_steady_ms, now))
+            self._succeed(attempt, now)
+        elif isinstance(error, ProcessDied):
+            self._fail(attempt, "callback_killed_process", str(error), now, error)
         else:
-            self._fail(attempt, "callback_failed", _describe(error), now, error)
+            self._fail(attempt, "callback_failed", describe(error), now, error)
+
+    def _succeed(self, attempt: Attempt, now: Now) -> None:
+        took_ms = now.steady_ms - attempt.began_steady_ms
+        self._failures_in_a_row.pop(attempt.callback.name, None)
+        self.tally.attempt(attempt.callback.name, "done", took_ms)
+        self._steps.finish(attempt.entry, records.done(attempt.entry.progress, took_ms, now))
 
     def _judge(self, attempt: Attempt, code: str, reason: str, now: Now) -> None:
         """The attempt has failed although its callback runs on; its slot stays taken until that returns."""
@@ -349,13 +403,16 @@ class Schedule:
         self._fail(attempt, code, reason, now)
 
     def _fail(self, attempt: Attempt, code: str, reason: str, now: Now, error: BaseException | None = None) -> None:
-        decision = _decide(attempt, error)
+        decision, progress = _decide(attempt, error), attempt.entry.progress
+        has_died = isinstance(error, ProcessDied)
+        if has_died and progress.starts_without_end + 1 >= self._options.starts_without_end:
+            decision = GiveUp(attempts=attempt.number)
         next_at_ms = None if isinstance(decision, GiveUp) else now.wall_ms + decision.wait_ms
         code = error.code if isinstance(error, SetAside) else code
-        progress = attempt.entry.progress
-        self._steps.fail(
-            attempt.entry, records.failed(progress, code=code, reason=reason, next_at_ms=next_at_ms), error
-        )
+        self._failures_in_a_row[attempt.callback.name] += 1
+        self.tally.attempt(attempt.callback.name, code, now.steady_ms - attempt.began_steady_ms)
+        failed = records.failed(progress, code=code, reason=reason, next_at_ms=next_at_ms, lost_start=has_died)
+        self._steps.fail(attempt.entry, failed, None if has_died else error)
 
     # -- stopping, and what the shell asks
 
@@ -373,6 +430,21 @@ class Schedule:
     def is_running(self) -> bool:
         """Whether an attempt runs whose outcome is still to be written."""
         return any(not attempt.is_judged for attempt in self.attempts.values())
+
+    @property
+    def in_flight(self) -> dict[Kind, int]:
+        """How many attempts run or are about to, by kind."""
+        return self._slots.taken
+
+    @property
+    def pending(self) -> int:
+        """How many fires are in memory."""
+        return len(self._fires)
+
+    def retries_waiting(self) -> int:
+        """Return how many fires wait for another attempt."""
+        entries = (entry for tenure in self.tenures.values() for entry in tenure.entries.values())
+        return sum(entry.phase is Phase.WAITING and entry.progress.state == FAILED for entry in entries)
 
     def check_full(self) -> bool:
         """Return whether so much is in memory that no more fires should be read for now."""
@@ -407,10 +479,3 @@ def _decide(attempt: Attempt, error: BaseException | None) -> Decision:
 def _roll(attempt: Attempt) -> float:
     """Return a number in [0, 1) that differs from fire to fire and is the same at every replay."""
     return crc32(b"%d" % attempt.number, crc32(attempt.entry.uuid)) / 2**32
-
-
-def _describe(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - a foreign exception's own __str__ may raise anything
-        return type(error).__name__

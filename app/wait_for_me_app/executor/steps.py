@@ -27,7 +27,7 @@ from wait_for_me_app.executor.effects import (
 )
 from wait_for_me_app.executor.ledger import Damaged
 from wait_for_me_app.executor.tenure import Entry, Phase, Tenure
-from wait_for_me_app.outcomes import Finished, Progress, encode_outcome, final_key, progress_key
+from wait_for_me_app.outcomes import Finished, Progress, encode_outcome, final_key
 
 
 class Steps:
@@ -37,6 +37,8 @@ class Steps:
         self._topics = topics
         self._executor = executor
         self._effects: list[Effect] = []
+        self.least_level = logging.DEBUG
+        """Below this nobody listens to reports."""
 
     def take_effects(self) -> list[Effect]:
         """Return what has been collected, and begin anew."""
@@ -112,9 +114,9 @@ class Steps:
         else:
             self.report(logging.ERROR, "fire_dead", **names(entry), code=entry.code, why=entry.reason)
 
-    def delete_progress(self, partition: int, fire_id: str) -> None:
+    def delete_progress(self, entry: Entry) -> None:
         """Delete the progress of a final fire."""
-        self.delete(partition, progress_key(fire_id))
+        self.delete(entry.tenure.partition, entry.key)
 
     def delete(self, partition: int, key: bytes) -> None:
         """Delete what is written under a key of the outcomes."""
@@ -138,8 +140,7 @@ class Steps:
 
     def _write(self, entry: Entry, phase: Phase, step: Step, progress: Progress) -> None:
         entry.phase, entry.progress = phase, replace(progress, tenure=entry.tenure.stamp)
-        key = progress_key(progress.fire_id)
-        self._append(step, entry.tenure.partition, key, encode_outcome(entry.progress), entry)
+        self._append(step, entry.tenure.partition, entry.key, encode_outcome(entry.progress), entry)
 
     def _append(self, step: Step, partition: int, key: bytes, value: bytes | None, ticket: Entry | None) -> None:
         topic = self._topics.outcomes

@@ -50,8 +50,8 @@ class Takeover:
         """Go on with every fire that is not final, and clean up after executors that died."""
         for uuid, progress in pending_in_order(ledger):
             self._resume(self._fires.enter(tenure, uuid, progress, Phase.WAITING), now)
-        for fire_id in ledger.leftovers.values():
-            self._steps.delete_progress(tenure.partition, fire_id)
+        for key in ledger.leftovers:
+            self._steps.delete(tenure.partition, key)
         for damaged in ledger.damaged.values():
             self._steps.set_damage_aside(tenure.partition, damaged)
 
@@ -144,7 +144,7 @@ class Takeover:
 
     def _finished_elsewhere(self, entry: Entry) -> None:
         """Final wins: what has not begun here will not begin."""
-        if entry.phase in (Phase.ELSEWHERE, Phase.WAITING, Phase.READY):
+        if entry.phase in (Phase.ELSEWHERE, Phase.WAITING, Phase.BEHIND, Phase.READY):
             self._fires.drop(entry)
         elif entry.phase is Phase.RUNNING:
             self._steps.report(logging.ERROR, "attempts_overlap", **names(entry), attempt=entry.progress.attempt)

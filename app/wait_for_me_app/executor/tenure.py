@@ -15,8 +15,9 @@ class Phase(enum.Enum):
     """Where a fire that is not final stands, in this process, and what it waits for.
 
     ACCEPTING      accepted is safe       -> WAITING
-    WAITING        its time               -> READY, or PARKING when nobody here knows its callback
+    WAITING        its time               -> READY, BEHIND, or PARKING when nobody here knows its callback
     PARKING        parked is safe         -> WAITING
+    BEHIND         the end of an earlier fire of its group -> WAITING
     READY          a slot                 -> STARTING, or SETTING_ASIDE when its parameters do not fit
     STARTING       started is safe        -> RUNNING, or TAKING_BACK when the partition has left meanwhile
     TAKING_BACK    that is safe           -> WAITING
@@ -30,6 +31,7 @@ class Phase(enum.Enum):
     ACCEPTING = enum.auto()
     WAITING = enum.auto()
     PARKING = enum.auto()
+    BEHIND = enum.auto()
     READY = enum.auto()
     STARTING = enum.auto()
     TAKING_BACK = enum.auto()
@@ -65,6 +67,8 @@ class Tenure:
     final: FinalFires = field(default_factory=FinalFires)
     entries: dict[bytes, Entry] = field(default_factory=dict)
     elsewhere: dict[bytes, Entry] = field(default_factory=dict)
+    lanes: dict[tuple[str, str], list[Entry]] = field(default_factory=dict)
+    """By callback and group, the fires that run one after the other, in the order in which they fired."""
     offsets: Offsets = field(default_factory=lambda: Offsets(0))
     outcomes_end: int = 0
     """Offset up to which the outcomes have been read."""
@@ -78,10 +82,15 @@ class Entry:
 
     tenure: Tenure
     uuid: bytes
+    key: bytes
+    """Under which its progress is written."""
     progress: Progress
     phase: Phase
     size: int
     """Bytes of memory that it is counted with."""
+    lane: list[Entry] | None = None
+    appended_at_ms: int | None = None
+    """When the fire was written, if it was read here."""
     copies: list[int] = field(default_factory=list)
     """Offsets that are safe once it is accepted: its own, and those of copies that came meanwhile."""
     due_ms: int = 0

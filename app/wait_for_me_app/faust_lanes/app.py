@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import faust
+from faust.app.base import BootStrategy
 from faust.stores import STORES
 from faust.transport.drivers import TRANSPORTS
-from mode import ServiceT
 from yarl import URL
 
 from wait_for_me_app.faust_lanes.recovery import LaneTableManager
@@ -35,20 +35,22 @@ class RunSchema(faust.Schema[Any, Any]):
         return decode
 
 
+class LaneBoot(BootStrategy):
+    """Leaves Faust's own web server out: it listens on every address, and shows every table to whoever asks.
+
+    `faust worker` switches the setting on whatever the app says (faust/cli/worker.py:94); this stands above the setting.
+    """
+
+    enable_web = False
+
+
 class LaneApp(faust.App):
     """A Faust app that knows its lanes; `before_lanes` runs before it joins its group, `after_lanes` when no run is out any more."""
 
+    BootStrategy = LaneBoot
     lanes: Any = None
     before_lanes: Callable[[], Awaitable[None]] | None = None
     after_lanes: Callable[[], Awaitable[None]] | None = None
-
-    def on_init_dependencies(self) -> Iterable[ServiceT]:
-        """Leave Faust's own web server out: it listens on every address, and shows every table to whoever asks.
-
-        `faust worker` switches it on whatever the app says (faust/cli/worker.py:94), so it is switched off after that.
-        """
-        self.conf.web_enabled = False
-        return super().on_init_dependencies()
 
     async def on_first_start(self) -> None:
         """Refuse what cannot work before anything is joined or sent."""
@@ -107,8 +109,12 @@ def create_app(
 
 
 def announce(app: LaneApp, url: str) -> None:
-    """Let this worker's address travel with its membership of the group; no two workers may have the same."""
-    app.conf.canonical_url = URL(url)
+    """Let this worker's address travel with its membership of the group; no two workers may have the same.
+
+    It is known once the port is bound, after Faust's banner has read the setting and before anything else does: the
+    assignment would be told the old one, and Faust would warn of it, were it not set around that check.
+    """
+    object.__setattr__(app.conf, "canonical_url", URL(url))
 
 
 def owners(app: LaneApp, changelog_topic: str) -> dict[str, tuple[int, ...]]:

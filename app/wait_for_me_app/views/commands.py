@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wait_for_me_app.exit_codes import ExitCode
+from wait_for_me_app.printable import printable
 from wait_for_me_app.views import output as out
 from wait_for_me_app.views.asking import NotFound, Server, quoted
 
@@ -36,9 +38,15 @@ def register(cli: click.Group, with_settings: WithSettings) -> None:
         parent.add_command(click.command(name)(_with(command, asked)))
     cli.add_command(groups)
     cli.add_command(fires)
-    deployment = with_settings(
-        "bootstrap_servers", "prefix", "partitions", "replication_factor", "unsafe", "server", "output"
+    cluster = (
+        "bootstrap_servers",
+        "prefix",
+        "partitions",
+        "replication_factor",
+        "unsafe",
+        "longest_group_wait_seconds",
     )
+    deployment = with_settings(*cluster, "server", "output")
     cli.add_command(click.command("doctor")(_with(_doctor, deployment)))
     cli.add_command(click.command("healthcheck")(_with(_healthcheck, with_settings("server"))))
     cli.add_command(_completion(cli))
@@ -104,7 +112,7 @@ def _who(group: dict[str, Any]) -> str:
 def _tell_what_is_missing(meta: dict[str, Any], *, more: bool) -> None:
     for silent in meta.get("silent", ()):
         click.echo(
-            f"not shown: partitions {list(silent['partitions'])} of {silent['url']}: {out.printable(silent['why'])}",
+            f"not shown: partitions {list(silent['partitions'])} of {silent['url']}: {printable(silent['why'])}",
             err=True,
         )
     if meta.get("missing_partitions"):
@@ -132,7 +140,7 @@ def _facts(group: dict[str, Any]) -> dict[str, object]:
         "state": group["state"],
         "arrived": f"{group['arrived_count']} of {of}"
         + (f", {group['missing_count']} missing" if group["missing_count"] else ""),
-        "who": ", ".join(one["participant_key"] for one in group["arrived"]) or None,
+        "who": ", ".join(f"{one['participant_key']} {out.clock(one['at'])}" for one in group["arrived"]) or None,
         "deadline": f"{group['deadline_at']} ({out.until(group['deadline_at'], out.now_ms())})"
         if group["deadline_at"]
         else None,
@@ -140,13 +148,17 @@ def _facts(group: dict[str, Any]) -> dict[str, object]:
         "ended": group["closed_at"],
         "free from": group["frees_at"],
         "callback": group["execute_after_waiting"],
-        "params": "hidden" if group["payloads_hidden"] else group["execute_after_waiting_params"],
+        "params": "hidden" if group["payloads_hidden"] else _as_json(group["execute_after_waiting_params"]),
         "wait": None if group["wait_time_in_seconds"] is None else out.span(group["wait_time_in_seconds"]),
         "late adds": group["late_count"] or None,
         "conflicting adds": group["conflict_count"] or None,
         "fire id": group["fire_id"],
         "where": f"partition {group['partition']}, opened at offset {group['opened_offset']}",
     }
+
+
+def _as_json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _write_one(settings: Settings, document: Any) -> None:
@@ -197,7 +209,7 @@ def _list_fires(settings: Settings, reason: str, search: str, limit: int) -> int
             [_fire_row(one) for one in found["fires"]],
         )
     if found["window"]["failure"]:
-        click.echo(f"not up to date: {out.printable(found['window']['failure'])}", err=True)
+        click.echo(f"not up to date: {printable(found['window']['failure'])}", err=True)
     return 0
 
 
@@ -285,11 +297,11 @@ def _print_change(settings: Settings, group: str, now: dict[str, Any] | None) ->
     if settings.output != "text":
         out.write_lines([{"group_key": group, **(now or {"state": "unknown"})}])
     elif now is None:
-        click.echo(f"{out.printable(group)}: nothing is known of it yet")
+        click.echo(f"{printable(group)}: nothing is known of it yet")
     else:
         deadline = f", fires {out.until(now['deadline_at'], out.now_ms())}" if now["deadline_at"] else ""
         click.echo(
-            f"{out.printable(group)}: {now['state']}, {now['arrived_count']} of {now['number_of_participants_in_group']}{deadline}"
+            f"{printable(group)}: {now['state']}, {now['arrived_count']} of {now['number_of_participants_in_group']}{deadline}"
         )
 
 
@@ -326,8 +338,8 @@ def _doctor(settings: Settings) -> int:
                 "fail": click.style("fail", fg="red"),
             }[finding.verdict]
             click.echo(
-                f"{mark}  {finding.check}: {out.printable(finding.says)}"
-                + (f" {out.printable(finding.cure)}" if finding.cure else "")
+                f"{mark}  {finding.check}: {printable(finding.says)}"
+                + (f" {printable(finding.cure)}" if finding.cure else "")
             )
     elif settings.output == "json":
         out.write_json({"findings": [finding.members() for finding in findings]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -69,7 +70,7 @@ def _safely(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
             Finding(
                 check=name,
                 verdict="fail",
-                says=text,
+                says=text if text.endswith(".") else f"{text}.",
                 cure="" if isinstance(error, (NotReady, ConfigurationError)) else "Mend this first.",
             )
         ]
@@ -209,12 +210,25 @@ def _waits(settings: Settings, records: list[SeenRecord]) -> Finding:
     longest_ms = max((add.wait_ms for add in map(_add_of, records) if add is not None), default=0)
     existing = topics.read(settings, topics.admin_client(settings)).get(settings.topics.commands)
     kept_ms = int(existing.config.get("retention.ms", "-1")) if existing else -1
+    return judge_waits(settings, longest_ms=longest_ms, kept_ms=kept_ms)
+
+
+def judge_waits(settings: Settings, *, longest_ms: int, kept_ms: int) -> Finding:
+    """Compare the longest wait in use with what commands are kept for, and with what the settings say of it."""
     if 0 <= kept_ms < longest_ms:
         return Finding(
             check="retention",
             verdict="warn",
-            says=f"Groups wait up to {span(longest_ms / 1000)}, and commands are kept {span(kept_ms / 1000)}: the waits are safe, their history is cut.",
-            cure=f"Raise retention.ms of {settings.topics.commands} to see whole histories.",
+            says=f"Groups wait up to {span(longest_ms / 1000)}, and commands are kept {span(kept_ms / 1000)}: such waits end as they must, but their "
+            "history is cut, and they cannot be folded again if the changelog is lost.",
+            cure=f"Raise retention.ms of {settings.topics.commands} to {longest_ms} or more.",
+        )
+    if longest_ms > settings.longest_group_wait_seconds * 1000:
+        return Finding(
+            check="retention",
+            verdict="warn",
+            says=f"Groups wait up to {span(longest_ms / 1000)}, and WAIT_FOR_ME_LONGEST_GROUP_WAIT_SECONDS says {span(settings.longest_group_wait_seconds)}.",
+            cure=f"Set it to {math.ceil(longest_ms / 1000)} or more; `wait-for-me topics check` then says whether commands are kept long enough.",
         )
     return Finding(
         check="retention",

@@ -10,21 +10,23 @@ from typing import Any
 
 import click
 
-
-def printable(text: str) -> str:
-    """Return the text with everything that a terminal would not show as a character written out: escapes, direction marks."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+from wait_for_me_app.printable import printable, printable_json
 
 
 def write_json(document: Any) -> None:
     """Write one document: indented for a terminal, one line for a pipe."""
-    click.echo(json.dumps(document, ensure_ascii=not _is_utf8(), indent=2 if sys.stdout.isatty() else None))
+    click.echo(_json(document, indent=2 if sys.stdout.isatty() else None))
 
 
 def write_lines(items: Iterable[Any]) -> None:
     """Write one JSON object a line."""
     for item in items:
-        click.echo(json.dumps(item, ensure_ascii=not _is_utf8()))
+        click.echo(_json(item))
+
+
+def _json(document: Any, indent: int | None = None) -> str:
+    lines = json.dumps(document, ensure_ascii=not _is_utf8(), indent=indent).split("\n")
+    return "\n".join(map(printable_json, lines))
 
 
 def write_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

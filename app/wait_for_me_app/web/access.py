@@ -66,7 +66,7 @@ def has_token(token: str, headers: Headers) -> bool:
     """Return whether the request carries the token, compared in constant time."""
     scheme, _, given = headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        return hmac.compare_digest(given.strip().encode(), token.encode())
+        return hmac.compare_digest(_bytes(given.strip()), token.encode())
     if scheme.lower() == "basic":
         try:
             _name, _, password = b64decode(given.strip(), validate=True).partition(b":")
@@ -87,7 +87,7 @@ def _is_peer(token: str, headers: Headers, target: str, now_s: float) -> bool:
     if not (moment.isascii() and moment.isdigit() and len(moment) < 12):
         return False
     fresh = abs(int(moment) - now_s) <= PEER_CLOCKS_MAY_DIFFER_S
-    return hmac.compare_digest(signature.encode(), _sign(token, moment, target).encode()) and fresh
+    return hmac.compare_digest(_bytes(signature), _sign(token, moment, target).encode()) and fresh
 
 
 def _sign(token: str, moment: str, target: str) -> str:
@@ -105,13 +105,25 @@ def check_actor(settings: Settings, headers: Headers) -> None:
     if not _comes_from_a_browser(headers):
         return
     site, origin = headers.get("Sec-Fetch-Site"), headers.get("Origin")
-    is_own_origin = origin is None or urlsplit(origin).netloc == headers.get("Host")
+    is_own_origin = origin is None or _netloc(origin) == headers.get("Host")
     if site not in (None, "same-origin") or not is_own_origin or PAGE_HEADER not in headers:
         raise Refusal(
             403,
             "foreign_page",
             f"Another site's page asked for this. Act from this worker's own page, or from a program with the header {PAGE_HEADER}.",
         )
+
+
+def _bytes(text: str) -> bytes:
+    """Return a header as it came: what was no UTF-8 is in the text as lone surrogates."""
+    return text.encode(errors="surrogateescape")
+
+
+def _netloc(url: str) -> str | None:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return None
 
 
 def _comes_from_a_browser(headers: Headers) -> bool:

@@ -295,6 +295,8 @@ async def read_body(request: web.Request, kind: type[Any]) -> Any:
     """Return the body as the class that it must be; raise Refusal for anything else."""
     if request.content_type != "application/json":
         raise Refusal(415, "not_json", "Send JSON, and say so: Content-Type: application/json.")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Refusal(415, "encoded_body", "The body is compressed. Send it as it is, without Content-Encoding.")
     try:
         async with asyncio.timeout(SECONDS_TO_ASK):
             raw = await request.read()

@@ -209,8 +209,9 @@ class Cluster:
 
     async def close(self) -> None:
         """Close connections to other workers."""
-        if self._session is not None:
-            await self._session.close()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     # -- lists
 
@@ -322,8 +323,8 @@ class Cluster:
             raise Refusal(
                 504,
                 "owner_silent",
-                f"The worker of partition {home} at {url.replace('/#', ', called ')} did not answer ({_why(error)}). Ask it itself, look whether it lives, and "
-                "whether workers reach one another (WAIT_FOR_ME_WEB_URL).",
+                f"{_named(url)}, which has partition {home}, did not answer: {_why(error)}. Look whether it lives, and whether "
+                "workers reach one another (WAIT_FOR_ME_WEB_URL).",
             ) from error
 
     # -- asking
@@ -397,9 +398,22 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
 _NO_ANSWER = (OSError, TimeoutError, aiohttp.ClientError, msgspec.MsgspecError, asyncio.IncompleteReadError)
 
 
+def _named(url: str) -> str:
+    address, _, name = url.partition("/#")
+    return f"Worker {name} at {address}" if name else f"The worker at {address}"
+
+
 def _why(error: object) -> str:
+    """Return what kept a worker from answering, as one says it; a library's own words only where there are no others."""
     if isinstance(error, TimeoutError):
         return f"no answer within {PATIENCE_S:g} s"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its host name is not known here"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        refused = isinstance(error.os_error, ConnectionRefusedError)
+        return "nobody listens there" if refused else error.os_error.strerror or "it cannot be reached"
+    if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+        return "it ended the connection"
     return (str(error) or type(error).__name__)[:200]
 
 

@@ -10,6 +10,18 @@ from aiohttp import web
 from wait_for_me_app.web.documents import Problem, encode
 
 CONTENT_TYPE: Final = "application/problem+json"
+SECURITY_HEADERS: Final[dict[str, str]] = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
+}
+"""On every answer: a browser may do nothing with it but show our page."""
 
 
 class Refusal(Exception):

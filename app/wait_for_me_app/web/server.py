@@ -11,6 +11,7 @@ import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,8 @@ from wait_for_me_app.web import access
 from wait_for_me_app.web.api import BETWEEN_WORKERS, LARGEST_BODY_BYTES, OPERATIONS, Api, handler_of
 from wait_for_me_app.web.cluster import NO_WEB, Cluster, Here, Parts
 from wait_for_me_app.web.limits import REQUESTS_AT_ONCE, SECONDS_BETWEEN, Allowance, Connections
-from wait_for_me_app.web.problems import Refusal, from_http
+from wait_for_me_app.web.problems import SECURITY_HEADERS, Refusal, from_http
+from wait_for_me_app.web.protocol import OPTIONS, Protocol
 from wait_for_me_app.web.recent import Recent
 from wait_for_me_app.web.resending import Resender
 from wait_for_me_app.web.stream import Stream
@@ -32,17 +34,6 @@ log = logging.getLogger(__name__)
 PORTS_TRIED: Final = 10
 STATIC: Final = Path(__file__).with_name("static")
 CONTENT_TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-SECURITY_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Cache-Control": "no-store",
-}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -85,12 +76,10 @@ class Web:
         self._api = Api(
             self._here, self._cluster, self._recent, self._stream, Resender(self.settings, self.parts.now_ms)
         )
-        self._runner = web.AppRunner(
-            self._application(), access_log=None, keepalive_timeout=SECONDS_BETWEEN, shutdown_timeout=1.0
-        )
+        self._runner = web.AppRunner(self._application(), shutdown_timeout=1.0)
         await self._runner.setup()
         assert self._runner.server is not None
-        self._connections = Connections(self._runner.server)
+        self._connections = Connections(partial(Protocol, self._runner.server, loop=self._loop, **OPTIONS))
         self._server = await self._bind()
         port = self._server.sockets[0].getsockname()[1]
         address = announced_url(self.settings, port)

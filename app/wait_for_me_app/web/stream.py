@@ -24,7 +24,9 @@ from wait_for_me_app.web.waiting import Query
 log = logging.getLogger(__name__)
 
 INTERVAL_S: Final = 0.5
-HEARTBEAT_S: Final = 10.0
+HEARTBEAT_S: Final = 5.0
+BEAT: Final = b"event: beat\ndata: {}\n\n"
+"""By it a listener knows silence from a worker that hangs. It has no id: it is nothing to resume from."""
 WRITE_S: Final = 20.0
 LISTENERS: Final = 32
 EVENTS_KEPT: Final = 512
@@ -121,7 +123,7 @@ class Stream:
         )
         await response.prepare(request)
         with suppress(ConnectionError, TimeoutError):
-            await self._send(response, b"retry: 1000\n\n")
+            await self._send(response, b"retry: 1000\n\n" + BEAT)
             await self._follow(response, self._log.place_of(request.headers.get("Last-Event-ID", "")))
         return response
 
@@ -142,7 +144,7 @@ class Stream:
                 await self._moved.wait_for(lambda: self._log.last != place or self._is_over)
         except TimeoutError:
             self._recent.want()
-            await self._send(response, b": still here\n\n")
+            await self._send(response, BEAT)
 
     async def _send(self, response: web.StreamResponse, data: bytes) -> None:
         async with asyncio.timeout(WRITE_S):

@@ -43,5 +43,8 @@ def register_webhooks(registry: Registry, path: Path, environ: Mapping[str, str]
             timeout_in_seconds=endpoint.timeout_s + ATTEMPT_MARGIN_SECONDS,
             first_wait_in_seconds=endpoint.first_wait_s,
             longest_wait_in_seconds=endpoint.longest_wait_s,
+            concurrency=endpoint.concurrency,
+            per_second=endpoint.per_second,
+            in_order=endpoint.in_order,
         )(deliver_to(endpoint))
     return len(endpoints)

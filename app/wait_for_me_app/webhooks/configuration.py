@@ -47,6 +47,9 @@ class Endpoint:
     longest_wait_s: float
     allow_private: bool
     ca_file: str | None
+    concurrency: int | None = None
+    per_second: float | None = None
+    in_order: bool = False
 
 
 class _Webhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,6 +60,9 @@ class _Webhook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     attempts: int = 20
     first_wait_in_seconds: float = 5.0
     longest_wait_in_seconds: float = 6 * 3600.0
+    concurrency: int | None = None
+    per_second: float | None = None
+    in_order: bool = False
     allow_private: bool = False
     allow_insecure: bool = False
     ca_file: str | None = None
@@ -106,6 +112,9 @@ def _endpoint(name: str, given: _Webhook, ports: tuple[int, ...], environ: Mappi
         attempts=given.attempts,
         first_wait_s=given.first_wait_in_seconds,
         longest_wait_s=given.longest_wait_in_seconds,
+        concurrency=given.concurrency,
+        per_second=given.per_second,
+        in_order=given.in_order,
         allow_private=given.allow_private,
         ca_file=given.ca_file,
     )

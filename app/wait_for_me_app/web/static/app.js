@@ -52,7 +52,9 @@ function draw() {
 
 function header() {
   const word = { on: state.meta ? `Live, ${state.meta.workers_answered} of ${state.meta.workers_known} ${state.meta.workers_known === 1 ? "worker" : "workers"}` : "Live", off: "Connection lost", connecting: "Connecting" }[state.connection];
-  live.dataset.state = state.paused ? "paused" : state.connection;
+  const partly = state.connection === "on" && Boolean(state.meta && (state.meta.silent.length || state.meta.missing_partitions.length));
+  live.dataset.state = state.paused ? "paused" : partly ? "partly" : state.connection;
+  document.body.classList.toggle("stale", state.connection === "off");
   document.getElementById("live-text").textContent = state.paused ? "Paused" : word;
   const open = [...state.letters.values()].filter((letter) => !letter.handled).length;
   const stats = state.stats, numbers = { ...(stats || {}), fired: state.meta ? state.fires.size : undefined, dead_letters: state.meta ? open : undefined, partitions: state.about?.partitions };
@@ -65,15 +67,20 @@ function header() {
 
 function warn() {
   const found = [];
-  if (state.connection === "off" && !state.paused) found.push(["bad", "No connection to the worker.", `What is shown is from ${state.since ? clock(state.since) : "before"}. Trying again.`]);
-  for (const silent of state.meta?.silent || []) found.push(["", `${state.meta.workers_answered} of ${state.meta.workers_known} workers answered.`, `Groups on ${silent.partitions.length === 1 ? "partition" : "partitions"} ${silent.partitions.join(", ") || "none"} are not shown: ${address(silent.url)}: ${silent.why}.`]);
-  const named = new Set((state.meta?.silent || []).flatMap((one) => one.partitions)), nobody = (state.meta?.missing_partitions || []).filter((one) => !named.has(one));
+  if (state.connection === "off" && !state.paused) found.push(["bad", "No connection to the worker.", state.meta ? `What is shown is from ${state.since ? clock(state.since) : "before"}. Nothing that waits is lost: Kafka has it. Trying again.` : "Nothing is shown until it answers. Trying again."]);
+  const meta = found.length ? null : state.meta; // what is not live says nothing of now
+  for (const silent of meta?.silent || []) found.push(["", `${meta.workers_answered} of ${meta.workers_known} workers answered.`, `${notShown(silent.partitions)} ${address(silent.url)}: ${silent.why}.`]);
+  const named = new Set((meta?.silent || []).flatMap((one) => one.partitions)), nobody = (meta?.missing_partitions || []).filter((one) => !named.has(one));
   if (nobody.length) found.push(["", "Nobody has them right now:", `${nobody.length === 1 ? "partition" : "partitions"} ${nobody.join(", ")}. Lanes are being taken over, or a worker is missing.`]);
-  if (state.window?.failure) found.push(["", "Fires and dead letters are not up to date.", state.window.failure]);
+  if (meta && state.window?.failure) found.push(["", "Fires and dead letters are not up to date.", state.window.failure]);
   const sign = JSON.stringify(found);
   if (sign === drawn) return;
   drawn = sign;
   banners.replaceChildren(...found.map(([kind, title, text]) => h("div", { class: `banner ${kind}` }, h("b", {}, title), h("span", {}, text))));
+}
+
+function notShown(numbers) {
+  return numbers.length ? `Groups on ${numbers.length === 1 ? "partition" : "partitions"} ${numbers.join(", ")} are not shown.` : "It has no partitions.";
 }
 
 const THEMES = ["auto", "light", "dark"];

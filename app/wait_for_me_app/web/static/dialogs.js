@@ -57,6 +57,6 @@ export function addDialog(given = {}, after) {
 }
 
 export function helpDialog() {
-  const keys = [["/", "search"], ["1 2 3 4", "waiting, fired, dead letters, partitions"], ["j k", "next, previous group"], ["Enter", "open it"], ["a", "add a participant"], ["p", "pause and go on"], ["t", "theme"], ["Esc", "close, or back to the list"]];
+  const keys = [["/", "search"], ["1 2 3 4", "waiting, fired, dead letters, partitions"], ["j k", "next, previous"], ["Enter", "open it"], ["a", "add a participant"], ["p", "pause and go on"], ["t", "theme"], ["Esc", "close, or back to the list"]];
   const dialog = open([h("h2", { id: "dialog-title" }, "Keyboard"), h("dl", { class: "keys" }, keys.map(([key, what]) => [h("dt", {}, key.split(" ").map((one) => [h("kbd", {}, one), " "])), h("dd", {}, what)])), h("div", { class: "dialog-actions" }, h("button", { type: "button", autofocus: true, onclick: () => dialog.close() }, "Close"))]);
 }

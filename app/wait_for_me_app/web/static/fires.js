@@ -3,7 +3,7 @@
 import { h, keyed } from "./dom.js";
 import { state } from "./live.js";
 import { clock, span, now } from "./time.js";
-import { pill, groupLink, searchBox, emptyRing, OUTCOME } from "./shared.js";
+import { pill, groupLink, mover, searchBox, emptyRing, OUTCOME } from "./shared.js";
 
 export function firesView(route, go) {
   let text = route.params.get("q") || "", reason = route.params.get("reason") || "any";
@@ -46,7 +46,7 @@ export function firesView(route, go) {
   }
 
   draw();
-  return { root, title: "Fired", draw, leave() {} };
+  return { root, title: "Fired", draw, move: mover(root, "tbody a.key"), leave() {} };
 }
 
 function details(outcome) {
@@ -55,6 +55,6 @@ function details(outcome) {
   if (outcome.attempt > 1) parts.push(`attempt ${outcome.attempt}`);
   if (outcome.state === "parked") parts.push("no executor knows this name");
   else if (outcome.next_attempt_at && Date.parse(outcome.next_attempt_at) > now()) parts.push(`next at ${clock(outcome.next_attempt_at)}`);
-  if (outcome.reason) parts.push(outcome.reason.slice(0, 160));
+  if (outcome.reason) parts.push(outcome.reason.length > 160 ? `${outcome.reason.slice(0, 160)}…` : outcome.reason);
   return parts.join(", ");
 }

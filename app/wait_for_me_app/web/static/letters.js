@@ -4,7 +4,7 @@ import { h, keyed, toast } from "./dom.js";
 import { ask, letter as letterPath } from "./api.js";
 import { state } from "./live.js";
 import { clock, ago } from "./time.js";
-import { keyText } from "./shared.js";
+import { keyText, mover } from "./shared.js";
 import { confirmDialog } from "./dialogs.js";
 
 export function lettersView() {
@@ -68,5 +68,5 @@ export function lettersView() {
   }
 
   draw();
-  return { root, title: "Dead letters", draw, leave() {} };
+  return { root, title: "Dead letters", draw, move: mover(root, ".letter .act button:first-child"), leave() {} };
 }

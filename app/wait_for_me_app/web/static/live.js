@@ -4,8 +4,10 @@ import { learn } from "./time.js";
 
 export const state = {
   about: null, groups: new Map(), meta: null, more: false, stats: null, window: null, fires: new Map(), letters: new Map(),
-  connection: "connecting", since: null, paused: false, fresh: new Set(), seen: new Map(),
+  connection: "connecting", since: null, heard: 0, paused: false, fresh: new Set(), seen: new Map(),
 };
+
+const SILENCE_MS = 12000; // the worker's heart beats every 5 s
 
 const listeners = new Set();
 export function onChange(listener) { listeners.add(listener); return () => listeners.delete(listener); }
@@ -16,19 +18,28 @@ function changed() {
   setTimeout(() => { queued = false; if (!state.paused) for (const listener of listeners) listener(); }, 60);
 }
 
-let source = null;
+let source = null, tried = 0;
 export function connect() {
   close();
+  tried = Date.now();
   source = new EventSource("/api/v1/stream");
-  source.onopen = () => { state.connection = "on"; changed(); };
   source.onerror = () => {
-    if (state.connection !== "off") state.since = new Date().toISOString();
-    state.connection = "off";
-    changed();
+    lost();
     if (source && source.readyState === EventSource.CLOSED) setTimeout(() => state.connection === "off" && !document.hidden && connect(), 3000);
   };
-  for (const [name, take] of Object.entries(takers)) source.addEventListener(name, (event) => { state.connection = "on"; take(JSON.parse(event.data)); changed(); });
+  for (const [name, take] of Object.entries(takers)) source.addEventListener(name, (event) => { heard(); take(JSON.parse(event.data)); changed(); });
 }
+function heard() { state.connection = "on"; state.heard = Date.now(); }
+function lost() {
+  if (state.connection === "on") state.since = new Date(state.heard).toISOString();
+  state.connection = "off";
+  changed();
+}
+setInterval(() => { // a worker that hangs keeps its connections open and says nothing, not even that it lives
+  if (state.paused || document.hidden || !source || Date.now() - Math.max(state.heard, tried) < SILENCE_MS) return;
+  lost();
+  connect();
+}, 1000);
 export function close() { if (source) source.close(); source = null; }
 
 export function pause(wanted) {
@@ -62,5 +73,6 @@ const takers = {
     state.fires.set(fire.fire_id, fire);
     if (state.fires.size > 400) state.fires.delete([...state.fires.keys()][0]);
   },
+  beat() {},
   dead_letter(letter) { state.letters.set(letter.id, letter); },
 };

@@ -9,7 +9,14 @@ export const OUTCOME = { accepted: "queued", started: "running", parked: "unknow
 export function pill(state, word) { return h("span", { class: `pill ${state}` }, word || WORD[state] || state); }
 export function keyText(key) { return h("span", { class: "key" }, key); }
 export function groupLink(key) { return h("a", { class: "key", href: `#/group/${encodeURIComponent(key)}`, "data-focus": "open" }, key); }
-export function people(count) { return count === 1 ? "1 participant" : `${count} participants`; }
+export function mover(root, selector) { // j and k go from one to the next
+  return (by) => {
+    const all = [...root.querySelectorAll(selector)], at = all.indexOf(document.activeElement);
+    const next = all[at < 0 ? 0 : Math.max(0, Math.min(all.length - 1, at + by))];
+    next?.focus();
+    next?.scrollIntoView({ block: "nearest" });
+  };
+}
 export function address(url) { return (url || "").replace(/\/#.*$/, "").replace(/^https?:\/\//, ""); }
 
 export function pips(group, before) {

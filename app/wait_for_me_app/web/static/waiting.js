@@ -62,7 +62,7 @@ export function waitingView(route, go) {
     for (const node of list.children) {
       const group = node.group, ms = group.deadline_ms - now(), clockNode = node.querySelector(".clock");
       const late = ms <= 0;
-      clockNode.firstChild.textContent = late ? "firing" : left(ms);
+      clockNode.firstChild.textContent = late ? (state.connection === "on" ? "firing" : "due") : left(ms);
       clockNode.title = `at ${clock(group.deadline_at, true)}`;
       clockNode.className = `clock num${late ? " due" : ms < 10000 ? " soon" : ""}`;
       clockNode.querySelector("i").style.width = `${Math.max(0, Math.min(100, (ms / 10) / group.wait_time_in_seconds))}%`;
