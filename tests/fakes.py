@@ -25,7 +25,7 @@ from wait_for_me_app.commands_log import CommandsLogCheck
 from wait_for_me_app.core.fold import LOG_APPEND_TIME, Identity
 from wait_for_me_app.faust_lanes.intake import FetchedRecord
 from wait_for_me_app.lane import RUN_HEADER, Gap, Lane, Message
-from wait_for_me_app.restore import Applier, LogBounds
+from wait_for_me_app.restore import Applier, LogBounds, RestoreGivenUp
 from wait_for_me_app.storage.store import Change, MemoryStore, Store
 
 TOPICS = TopicNames("t")
@@ -277,9 +277,11 @@ class MemoryChangelog:
     def close(self) -> None:
         """Keep everything: there is no connection to close."""
 
-    def restore(self, stores: Mapping[int, Store]) -> dict[int, int]:
+    def restore(self, stores: Mapping[int, Store], goes_on: Callable[[], bool] = lambda: True) -> dict[int, int]:
         """Bring the stores up to the end."""
         self.while_restoring()
+        if not goes_on():
+            raise RestoreGivenUp
         return {partition: restored_until(self._outlet, store, partition) for partition, store in stores.items()}
 
     def read_gap(self, partition: int, start: int) -> Gap:

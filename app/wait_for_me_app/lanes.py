@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 STORE_MAX_AGE_MS: Final = 12 * 3_600_000
 """Half of the changelog's delete.retention.ms, which `topics check` demands to be a day or more."""
+STEP_SECONDS: Final = 30.0
+"""How long a step of an interrupted take-over may hold up the next one: a little longer than the brokers may take to answer."""
+CLOSE_SECONDS: Final = 2.0
 HOT_ROWS_OF_A_WORKER: Final = 32_768
 
 
@@ -92,7 +95,7 @@ class Lanes:
                 await lane.retire()
                 self.by_partition.pop(partition, None)
         await step(self._let_go, set(active), set(standby))
-        ends = await step(self._restore, active)
+        ends = await step(self._restore, active, lambda: assignment == self._assignment)
         check = await asyncio.to_thread(self._commands_log.look)  # after the restore: its watermarks may be that new
         for partition in active:
             if (lane := await step(self._lane, partition, ends[partition], check)) is not None:
@@ -113,22 +116,37 @@ class Lanes:
         self.is_ready = True
         log.info("worker_ready", extra={"lanes": len(self.by_partition)})
 
-    def close(self) -> None:
-        """Close every store, and what read the changelog."""
+    def close(self) -> bool:
+        """Close every store, and what read the changelog; return False if a step of a take-over still has them.
+
+        Then they are left as they are: a store that is not closed is one whose process was killed, and its copy is in Kafka.
+        """
         self._assignment += 1
-        self._step(self._assignment, self._let_go, set(), set())
+        if not self._one_step_at_a_time.acquire(timeout=CLOSE_SECONDS):
+            log.warning("stores_left_open")
+            return False
+        try:
+            self._let_go(set(), set())
+        finally:
+            self._one_step_at_a_time.release()
         self._changelog.close()
+        return True
 
     def _step(self, assignment: int, function: Callable[..., Any], *arguments: Any) -> Any:
         """Do a step of a take-over in this thread, unless a later assignment has overtaken it.
 
         A rebalance may interrupt a take-over while one of its steps still runs in a thread, which nothing can stop: the next
-        take-over's steps wait for it, so that no store is opened behind its back.
+        take-over's steps wait for it, so that no store is opened behind its back. Not for ever: a worker whose lanes nobody
+        folds looks alive to its group, so it must end.
         """
-        with self._one_step_at_a_time:
+        if not self._one_step_at_a_time.acquire(timeout=STEP_SECONDS):
+            raise TimeoutError(f"a step of an earlier take-over has not returned for {STEP_SECONDS:.0f} s")
+        try:
             if assignment != self._assignment:
                 raise Overtaken(f"assignment {assignment} was followed by {self._assignment}")
             return function(*arguments)
+        finally:
+            self._one_step_at_a_time.release()
 
     def _lane(self, partition: int, changelog_end: int, check: CommandsLogCheck) -> Lane | None:
         """Build a partition's lane, or return None to keep the one that is there: nobody has written to its changelog."""
@@ -166,7 +184,7 @@ class Lanes:
         for partition in set(self._stores) - active - standby:
             self._stores.pop(partition).close()
 
-    def _restore(self, partitions: Sequence[int]) -> dict[int, int]:
+    def _restore(self, partitions: Sequence[int], goes_on: Callable[[], bool]) -> dict[int, int]:
         for partition in partitions:
             self._open(partition)
         bounds = self._changelog.bounds(partitions)
@@ -176,7 +194,7 @@ class Lanes:
                 log.warning("store_wiped", extra={"partition": partition, "reason": "it does not fit its changelog"})
                 self.by_partition.pop(partition, None)
                 store.wipe()
-        return self._changelog.restore({partition: self._stores[partition] for partition in partitions})
+        return self._changelog.restore({partition: self._stores[partition] for partition in partitions}, goes_on)
 
     def _follow(self, partitions: Sequence[int]) -> None:
         if partitions:
@@ -210,7 +228,13 @@ class Lanes:
         if not self.is_ready or not self.by_partition:
             return
         lanes = dict(self.by_partition)
-        bounds = await asyncio.to_thread(self._changelog.bounds, list(lanes))
+        try:
+            bounds = await asyncio.to_thread(self._changelog.bounds, list(lanes))
+        except (
+            NotReady
+        ) as error:  # every append sees a gap too, so nothing is missed: ask again when the brokers are back
+            log.warning("changelog_out_of_reach", extra={"error": str(error)})
+            return
         for partition, lane in lanes.items():
             if self.by_partition.get(partition) is lane and bounds[partition].end > lane.changelog_end:
                 await lane.heal(bounds[partition].end, self._read_gap)

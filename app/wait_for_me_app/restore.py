@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
+from wait_for_me.errors import NotReady
 from wait_for_me_app.crash_points import crash_point
 from wait_for_me_app.lane import RUN_HEADER, Gap
 from wait_for_me_app.storage import keys
@@ -26,7 +28,8 @@ from wait_for_me_app.storage.store import Change, Store
 log = logging.getLogger(__name__)
 
 BATCH_RECORDS: Final = 10_000
-TIMEOUT_SECONDS: Final = 30.0
+TIMEOUT_SECONDS: Final = 20.0
+ATTEMPT_SECONDS: Final = 5.0
 UNCOVERED_ROWS_MAX: Final = 100_000
 
 _PROPERTIES: Final[Mapping[str, Any]] = {
@@ -38,6 +41,27 @@ _PROPERTIES: Final[Mapping[str, Any]] = {
     "fetch.queue.backoff.ms": 5,
     "queued.max.messages.kbytes": 16_384,
 }
+
+
+_PASSING: Final = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._TIMED_OUT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._DESTROY_BROKER,  # the connection that had the request was closed when the brokers changed
+        KafkaError._UNKNOWN_PARTITION,  # a leader is being elected, and the client has just learned that there is none
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NETWORK_EXCEPTION,
+    }
+)
+"""What a broker's death and the election after it look like: asked again, and an error only if it lasts."""
+
+
+class RestoreGivenUp(Exception):
+    """Nobody waits for the restore any more."""
 
 
 class NewestRows:
@@ -85,11 +109,14 @@ class Changelog:
         self._probe: Consumer | None = None
 
     def bounds(self, partitions: Iterable[int]) -> dict[int, LogBounds]:
-        """Return where each partition begins and ends now; asked every second, so it keeps its connection."""
+        """Return where each partition begins and ends now; asked every second, so it keeps its connection.
+
+        Raises NotReady if the brokers have not answered for all of them within TIMEOUT_SECONDS.
+        """
         if self._probe is None:
             self._probe = Consumer(self._properties)
-        probe = self._probe
-        return {partition: self._bounds(probe, partition) for partition in partitions}
+        probe, give_up_at = self._probe, time.monotonic() + TIMEOUT_SECONDS
+        return {partition: self._bounds(probe, partition, give_up_at) for partition in partitions}
 
     def close(self) -> None:
         """Close the connection that `bounds` keeps."""
@@ -97,23 +124,24 @@ class Changelog:
             self._probe.close()
             self._probe = None
 
-    def restore(self, stores: Mapping[int, Store]) -> dict[int, int]:
+    def restore(self, stores: Mapping[int, Store], goes_on: Callable[[], bool] = lambda: True) -> dict[int, int]:
         """Read each partition from its store's offset to its end; return up to where its records are the owners' own.
 
         That is the end, or where a zombie's records begin: the new owner has to write those over before compaction keeps them.
+        Raises RestoreGivenUp soon after `goes_on` says no, and NotReady if the brokers do not answer.
         """
         if not stores:
             return {}
         bounds = self.bounds(stores)
         behind = {p: store for p, store in stores.items() if store.changelog_offset + 1 < bounds[p].end}
-        zombies = self._read_to_the_end(behind, bounds) if behind else {}
+        zombies = self._read_to_the_end(behind, bounds, goes_on) if behind else {}
         return {partition: zombies.get(partition, found.end) for partition, found in bounds.items()}
 
     def read_gap(self, partition: int, start: int) -> Gap:
         """Return what stands between `start` and the end of a partition."""
         consumer = Consumer(self._properties)
         try:
-            end = self._bounds(consumer, partition).end
+            end = self._bounds(consumer, partition, time.monotonic() + TIMEOUT_SECONDS).end
             consumer.assign([TopicPartition(self._topic, partition, start)])
             messages = [message for message in _messages_until_eof(consumer, 1) if message.offset() < end]
             row_keys = [message.key() for message in messages if message.key() is not None]
@@ -121,12 +149,14 @@ class Changelog:
         finally:
             consumer.close()
 
-    def _read_to_the_end(self, stores: Mapping[int, Store], bounds: Mapping[int, LogBounds]) -> dict[int, int]:
+    def _read_to_the_end(
+        self, stores: Mapping[int, Store], bounds: Mapping[int, LogBounds], goes_on: Callable[[], bool]
+    ) -> dict[int, int]:
         appliers = {partition: Applier(store) for partition, store in stores.items()}
         consumer = Consumer(self._properties)
         try:
             consumer.assign([self._position(partition, store, bounds) for partition, store in stores.items()])
-            for message in _messages_until_eof(consumer, len(stores)):
+            for message in _messages_until_eof(consumer, len(stores), goes_on):
                 appliers[message.partition()].take(message)
         finally:
             consumer.close()
@@ -139,9 +169,21 @@ class Changelog:
         start = max(store.changelog_offset + 1, bounds[partition].first)
         return TopicPartition(self._topic, partition, start or OFFSET_BEGINNING)
 
-    def _bounds(self, consumer: Consumer, partition: int) -> LogBounds:
-        first, end = consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=TIMEOUT_SECONDS)
-        return LogBounds(first=first, end=end)
+    def _bounds(self, consumer: Consumer, partition: int, give_up_at: float) -> LogBounds:
+        wanted = TopicPartition(self._topic, partition)
+        while True:
+            try:
+                first, end = consumer.get_watermark_offsets(wanted, timeout=ATTEMPT_SECONDS)
+                return LogBounds(first=first, end=end)
+            except KafkaException as failure:
+                error = failure.args[0]
+                if not passes(error):
+                    raise
+                if time.monotonic() >= give_up_at:
+                    raise NotReady(
+                        f"The brokers do not say where {self._topic} {partition} ends ({error}); check that its leader is up."
+                    ) from failure
+                time.sleep(0.1)
 
     def tail(self, stores: Mapping[int, Store]) -> StandbyTail:
         """Return a thread that keeps these stores at the end of the changelog."""
@@ -226,23 +268,35 @@ class StandbyTail:
             appliers[partition].flush()
 
 
-def _messages_until_eof(consumer: Consumer, partitions: int) -> Iterable[Any]:
+def passes(error: KafkaError) -> bool:
+    """Return whether an error is one that a broker's death brings, and its successor ends."""
+    return not error.fatal() and (error.retriable() or error.code() in _PASSING)
+
+
+def _messages_until_eof(
+    consumer: Consumer, partitions: int, goes_on: Callable[[], bool] = lambda: True
+) -> Iterable[Any]:
     """Yield messages until each partition has come to its end once."""
     ended: set[int] = set()
+    give_up_at = time.monotonic() + TIMEOUT_SECONDS
     while len(ended) < partitions:
-        first: Any = consumer.poll(TIMEOUT_SECONDS)
-        if first is None:
-            raise TimeoutError(
-                f"no answer from Kafka for {TIMEOUT_SECONDS:.0f} s while reading a changelog; check the brokers"
-            )
-        for message in (first, *consumer.consume(BATCH_RECORDS, 0)):
+        if not goes_on():
+            raise RestoreGivenUp("a later assignment has begun")
+        messages: list[Any] = consumer.consume(BATCH_RECORDS, 0.05)
+        for message in messages:
             error = message.error()
             if error is None:
                 yield message
             elif error.code() == KafkaError._PARTITION_EOF:
                 ended.add(message.partition())
-            elif not error.retriable() and error.code() != KafkaError._TRANSPORT:
+            elif not passes(error):
                 raise KafkaException(error)
+        if any(message.error() is None or message.error().code() == KafkaError._PARTITION_EOF for message in messages):
+            give_up_at = time.monotonic() + TIMEOUT_SECONDS
+        elif time.monotonic() >= give_up_at:
+            raise NotReady(
+                f"no answer from Kafka for {TIMEOUT_SECONDS:.0f} s while reading a changelog; check the brokers"
+            )
 
 
 def _run_end(message: Any) -> int:

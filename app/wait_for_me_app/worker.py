@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import logging
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from wait_for_me_app import data_directory
 from wait_for_me_app.broker_clock import BrokerClock
 from wait_for_me_app.commands_log import CommandsLog
+from wait_for_me_app.exit_codes import ExitCode
 from wait_for_me_app.faust_lanes.app import LaneApp, RunSchema, announce, create_app, owners
 from wait_for_me_app.faust_lanes.outlet import KafkaOutlet
 from wait_for_me_app.faust_lanes.versions import check_classes
@@ -115,7 +118,10 @@ class Worker:
         self.watchdog.stop()
         await self.web.stop()
         await self.outlet.stop()
-        await asyncio.to_thread(self.lanes.close)
+        if not await asyncio.to_thread(self.lanes.close):
+            # All that was taken is acknowledged and the group is left; but Python would wait for the thread that hangs.
+            logging.shutdown()
+            os._exit(ExitCode.OK)
 
 
 def build(settings: Settings) -> Worker:

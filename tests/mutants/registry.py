@@ -108,8 +108,8 @@ _RACES: Final = (
         (
             lanes.Lanes,
             "take_over",
-            "ends = await step(self._restore, active)",
-            "check = await asyncio.to_thread(self._commands_log.look); ends = await step(self._restore, active)",
+            "ends = await step(self._restore, active, ",
+            "check = await asyncio.to_thread(self._commands_log.look); ends = await step(self._restore, active, ",
         ),
         (
             lanes.Lanes,

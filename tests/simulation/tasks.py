@@ -154,12 +154,16 @@ class ThreadLock:
     def __init__(self) -> None:
         self._is_taken = False
 
-    def __enter__(self) -> None:
+    def acquire(self, *, timeout: float) -> bool:
+        """Take the lock; a simulated thread that must wait never waits too long."""
+        assert timeout > 0
         if self._is_taken:
             raise Blocked
         self._is_taken = True
+        return True
 
-    def __exit__(self, *_error: object) -> None:
+    def release(self) -> None:
+        """Give it back."""
         self._is_taken = False
 
 

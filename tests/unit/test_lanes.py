@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from fakes import NOON_MS, TOPIC_ID, TOPICS, MemoryChangelog, MemoryOutlet, StillCommandsLog, add, run_header
+from wait_for_me.errors import NotReady
 from wait_for_me.partitioner import partition_for
+from wait_for_me_app import lanes as lanes_module
 from wait_for_me_app.broker_clock import BrokerClock
 from wait_for_me_app.commands_log import CommandsLogCheck, RefusedLog
 from wait_for_me_app.exit_codes import ExitCode
@@ -158,6 +160,36 @@ async def test_a_standby_becomes_a_lane(world: World) -> None:
     assert await standby.take_over([0], []) == {0: 2}
 
 
+async def test_a_step_that_hangs_ends_the_next_take_over_and_holds_up_no_close(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker whose take-over waits for ever looks alive to its group while nobody folds its lanes."""
+    monkeypatch.setattr(lanes_module, "STEP_SECONDS", 0.05)
+    monkeypatch.setattr(lanes_module, "CLOSE_SECONDS", 0.05)
+    worker = world.worker()
+    with worker._one_step_at_a_time:
+        with pytest.raises(TimeoutError, match="has not returned for"):
+            await worker.take_over([0], [])
+        assert worker.close() is False
+    assert worker.close() is True
+
+
+async def test_a_look_for_foreign_writers_waits_for_brokers_that_are_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes again every second; a worker must outlive its brokers."""
+    worker = world.worker()
+    await worker.take_over([0], [])
+    worker.on_ready()
+
+    def away(_: object) -> None:
+        raise NotReady("the brokers are away")
+
+    monkeypatch.setattr(worker._changelog, "bounds", away)
+    await worker.look_for_foreign_writers()
+    assert world.ended == []
+
+
 async def test_a_store_that_is_ahead_of_its_changelog_is_emptied(world: World) -> None:
     """The changelog was truncated or made anew: what Kafka does not have has never been."""
     worker = world.worker()
@@ -290,6 +322,7 @@ from wait_for_me.errors import ConfigurationError, NotReady
 from wait_for_me_app.commands_log import RefusedLog
 from wait_for_me_app.faust_lanes.versions import UnfitInstallation
 from wait_for_me_app.lane import LaneFailure
+from wait_for_me_app import lanes as lanes_module
 from wait_for_me_app.lanes import _end_process
 errors = [LaneFailure("x"), RuntimeError("x"), RefusedLog("x"), ConfigurationError("x"), UnfitInstallation("x"), NotReady("x")]
 codes = []

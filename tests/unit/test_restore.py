@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, Producer
 
 from fakes import TOPIC_ID, Messages, Stored, run_header
+from wait_for_me.errors import NotReady
 from wait_for_me_app import restore as restore_module
 from wait_for_me_app.core.rows import Watermark
 from wait_for_me_app.lane import Gap
-from wait_for_me_app.restore import Applier, Changelog, NewestRows, _messages_until_eof
+from wait_for_me_app.restore import Applier, Changelog, NewestRows, RestoreGivenUp, _messages_until_eof, passes
 from wait_for_me_app.storage.keys import WATERMARK_KEY
 from wait_for_me_app.storage.rocks_store import open_store
 from wait_for_me_app.storage.row_codec import encode_other
@@ -268,7 +269,7 @@ def test_a_broker_that_does_not_answer_is_an_error_with_a_remedy(
     """A restore that waited for ever would look like a slow one."""
     monkeypatch.setattr(restore_module, "TIMEOUT_SECONDS", 0.05)
     consumer = Consumer({"bootstrap.servers": embedded_kafka, "group.id": "g"})
-    with pytest.raises(TimeoutError, match="while reading a changelog; check the brokers"):
+    with pytest.raises(NotReady, match="while reading a changelog; check the brokers"):
         list(_messages_until_eof(consumer, 1))
     consumer.close()
 
@@ -277,8 +278,23 @@ def test_a_broker_out_of_reach_is_an_error(monkeypatch: pytest.MonkeyPatch) -> N
     """The worker ends, and is started again."""
     monkeypatch.setattr(restore_module, "TIMEOUT_SECONDS", 0.05)
     out_of_reach = Changelog({"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0}, "t")
-    with pytest.raises(KafkaException):
+    monkeypatch.setattr(restore_module, "ATTEMPT_SECONDS", 0.05)
+    with pytest.raises(NotReady, match="check that its leader is up"):
         out_of_reach.bounds([0])
+
+
+def test_errors_of_a_failover_pass_and_others_do_not() -> None:
+    """A broker's death must not end the workers that ask it every second; a missing permission must."""
+    for code in (KafkaError._DESTROY_BROKER, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError._UNKNOWN_PARTITION):
+        assert passes(KafkaError(code))
+    assert not passes(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+
+
+def test_a_restore_that_nobody_waits_for_ends(changelog: Changelog, topic: tuple[Producer, str]) -> None:
+    """The next assignment's restore must not have to wait for it."""
+    send(topic, 0, (b"G1", b"a", 1))
+    with pytest.raises(RestoreGivenUp):
+        changelog.restore({0: MemoryStore()}, lambda: False)
 
 
 # -- standby

@@ -15,7 +15,7 @@ from typing import Any
 from .letters import origin_of
 from .wire import Record
 
-_KEY = re.compile(rb"(fire_[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(/progress)?")
+_KEY = re.compile(rb"(fire_[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(/progress(?:@[0-9]+)?)?")
 _TIMES = ("accepted_at_ms", "started_at_ms", "next_attempt_at_ms", "parked_since_ms")
 
 
