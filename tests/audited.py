@@ -19,7 +19,7 @@ from wait_for_me_app.audit.findings import Report
 from wait_for_me_app.audit.judge import TOPICS_IN_READING_ORDER, Case, Log, conclude, judge_partition
 from wait_for_me_app.dead_letters import dead_letter
 from wait_for_me_app.faust_lanes.intake import FetchedRecord
-from wait_for_me_app.outcomes import Finished, Progress, encode_outcome, final_key, progress_key
+from wait_for_me_app.outcomes import Finished, Progress, encode_outcome, final_key, key_of, progress_key
 
 PARTITIONS = 2
 WAIT_MS = 60_000
@@ -98,7 +98,7 @@ class Deployment:
         """Write what an executor writes when it has read a fire."""
         progress = Progress(**{**_of(fire, partition), "state": "accepted", "accepted_at_ms": self.now_ms,
                                "fire": Raw(fire.value or b""), **fields})  # fmt: skip
-        self.write("outcomes", progress_key(progress.fire_id), encode_outcome(progress), partition)
+        self.write("outcomes", key_of(progress), encode_outcome(progress), partition)
 
     def finish(self, fire: Stored, partition: int = 0, **fields: Any) -> None:
         """Write a final outcome."""

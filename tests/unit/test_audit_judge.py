@@ -297,7 +297,9 @@ def test_a_dead_fire_that_was_sent_once_more_may_end_anew() -> None:
     world.execute(state="dead")
     fire = world.log("fires")[0]
     world.write("fires", fire.key, fire.value, headers=[("wfm_retried_at", b"2026-11-24T12:00:00Z")])
-    world.finish(world.log("fires")[1])
+    again = world.log("fires")[1]
+    world.accept(again, headers=(("wfm_retried_at", b"2026-11-24T12:00:00Z"),))
+    world.finish(again)
     world.now_ms += HOUR_MS
     assert world.codes() == {}
     world.finish(fire, state="dead")

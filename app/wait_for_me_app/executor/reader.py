@@ -26,8 +26,9 @@ from wait_for_me_app.executor.tenure import Tenure
 
 log = logging.getLogger(__name__)
 
-_RECORDS_AT_ONCE: Final = 1_000
-_POLL_SECONDS: Final = 0.1
+_RECORDS_AT_ONCE: Final = 2_000
+_POLL_SECONDS: Final = 0.02
+"""How long a call may wait for that many; the last of a partition waits for it too."""
 _REQUEST_SECONDS: Final = 15.0
 _PAUSE_SECONDS: Final = 0.5
 _PASSING: Final = frozenset(
@@ -153,8 +154,7 @@ class OutcomesReader:
         unread = dict(batch)
         self._consumer.assign([self._start_of(request) for request in batch.values()])
         while unread and not self._is_closed.is_set():
-            for message in self._read():
-                self._take(message, unread)
+            self._take_all(self._read(), unread)
         if batch:
             self._consumer.unassign()
 
@@ -163,10 +163,17 @@ class OutcomesReader:
         return TopicPartition(self._topics.outcomes, _partition(request), offset)
 
     def _read(self) -> list[Message]:
-        first = self._consumer.poll(_POLL_SECONDS)
-        return [] if first is None else [first, *self._consumer.consume(_RECORDS_AT_ONCE, 0)]
+        return self._consumer.consume(_RECORDS_AT_ONCE, _POLL_SECONDS)
 
-    def _take(self, message: Message, unread: dict[int, Restored | ReadOn]) -> None:
+    def _take_all(self, messages: list[Message], unread: dict[int, Restored | ReadOn]) -> None:
+        for message in messages:
+            request = unread.get(message.partition())  # type: ignore[arg-type]  # None is no partition, and finds nothing
+            if message.error() is None and request is not None:
+                _fold(request, message)
+            else:
+                self._take_event(message, unread)
+
+    def _take_event(self, message: Message, unread: dict[int, Restored | ReadOn]) -> None:
         partition, error = message.partition(), message.error()
         request = unread.get(partition) if partition is not None else None
         if error is not None and error.code() != KafkaError._PARTITION_EOF:
@@ -174,8 +181,6 @@ class OutcomesReader:
         elif request is not None and error is not None:
             self._news.put(request)
             del unread[_partition(request)]
-        elif request is not None:
-            _fold(request, message)
 
     def _next_offset(self, partition: int) -> int:
         """Return where the group goes on with the fires of a partition, and say so if some are gone that nobody has read."""
