@@ -196,6 +196,27 @@ def test_a_damaged_index_of_files_means_an_empty_store(tmp_path: Path, file: str
     store.close()
 
 
+@pytest.mark.parametrize("attempt", range(4))
+def test_damage_that_a_compaction_meets_first_means_an_empty_store(tmp_path: Path, attempt: int) -> None:
+    """The compaction begins as the store is opened, and its failure comes up when the store is closed to be wiped.
+
+    Raised from there, it would end the worker at every start.
+    """
+    store = reopened(tmp_path / "rows")
+    for offset in range(3):
+        store.write([(b"G%05d" % number, b"%020d" % offset) for number in range(2000)], offset)
+        store._db.flush()
+    store.write([(b"G00001", b"newest")], 9)
+    store.close()
+    first = min((tmp_path / "rows").glob("*.sst"))
+    content = bytearray(first.read_bytes())
+    content[5] ^= 0xFF
+    first.write_bytes(content)
+    store = reopened(tmp_path / "rows")
+    assert (store.changelog_offset, list(store.items(b"G"))) == (-1, [])
+    store.close()
+
+
 def test_a_missing_table_file_means_an_empty_store(tmp_path: Path) -> None:
     """Somebody tidied up."""
     filled(tmp_path / "rows", 600)

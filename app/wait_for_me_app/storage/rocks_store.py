@@ -94,15 +94,18 @@ class RocksStore:
 
     def wipe(self) -> None:
         """Empty the store; it will be restored from the first record of its changelog."""
-        self._db.close()
-        gc.collect(0)
+        self.close()
         shutil.rmtree(self._path)
         self._path.mkdir(mode=0o700)
         self._db = rocksdict.Rdict(str(self._path), _options())
         self.changelog_offset, self.written_at_ms, self.stored_topic = self._read_meta()
 
     def close(self) -> None:
-        self._db.close()
+        """Close the store; what RocksDB cannot flush is lost with its offset, and the changelog has it."""
+        try:
+            self._db.close()
+        except Exception as error:  # noqa: BLE001  # rocksdict raises bare Exceptions: a compaction may have met a damaged block
+            log.warning("store_not_flushed", extra={"path": str(self._path), "reason": str(error)})
         gc.collect(0)
 
     def _refuse_damage_behind(self, row_key: bytes) -> None:
