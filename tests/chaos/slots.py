@@ -25,6 +25,7 @@ from processes import Running
 
 _LOOK_EVERY_S: Final = 0.05
 _AT_LEAST_BETWEEN_S: Final = 0.3
+_ENDS_OF_A_LOOP: Final = 3
 _TRIES: Final = 3
 _LONGEST_ROUND_S: Final = 15.0
 READY: Final = {"worker": "worker_ready", "executor": "executor_started"}
@@ -56,6 +57,9 @@ class Slot:
     """Why the process is going to end, when it is our doing."""
     start_at: float = 0.0
     lives: int = 0
+    last_reason: str = ""
+    ends_alike: int = 0
+    """How many lives in a row have ended by themselves with code 70 and for one reason."""
 
     @property
     def crash_log(self) -> Path:
@@ -276,7 +280,7 @@ class Keeper:
                 "crash_point", slot=slot.name, point=slot.step.point, passes=slot.step.passes, partitions=lanes
             )
             self.exits["crash point"] += 1
-            slot.step, slot.tries = None, 0
+            slot.step, slot.tries, slot.ends_alike = None, 0, 0
             return
         self._note_exit(slot, process, code)
         if slot.step is not None:
@@ -298,12 +302,21 @@ class Keeper:
         expected = slot.ended_by == "sigkill" or (slot.ended_by == "sigterm" and code == 0) or code in (70, 75) or told
         self.exits[slot.ended_by if slot.ended_by and code != 70 else f"exit {code}: {reason[:60]}"] += 1
         if slot.ended_by == "sigkill":
+            slot.ends_alike = 0
             return
+        self._note_loop(slot, process, reason if code == 70 else "")
         self._log.note("exit", slot=slot.name, life=slot.lives, code=code, reason=reason[:400], after=slot.ended_by)
         if not expected:
             self.strange.append(
                 f"{process.log.name} ended with {code} after {slot.ended_by or 'nothing'}: {reason[:300]}"
             )
+
+    def _note_loop(self, slot: Slot, process: Running, reason: str) -> None:
+        """A process that ends may be started again; one that ends at every start for the same reason never heals."""
+        slot.ends_alike = slot.ends_alike + 1 if reason and reason == slot.last_reason else 1
+        slot.last_reason = reason
+        if slot.ends_alike == _ENDS_OF_A_LOOP:
+            self.strange.append(f"{process.log.name} ended for the same reason {_ENDS_OF_A_LOOP} times: {reason[:300]}")
 
     def _has_hit(self, slot: Slot, pid: int) -> bool:
         if not slot.crash_log.exists():

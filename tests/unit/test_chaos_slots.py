@@ -123,6 +123,13 @@ def test_an_exit_that_nothing_explains_is_strange(world: World) -> None:
     assert "ended with 1 after nothing: no reason" in world.keeper.strange[0]
 
 
+def test_ending_at_every_start_for_the_same_reason_is_strange(world: World) -> None:
+    """Code 70 is a way to heal by a new start; a store that ends the worker each time heals nobody."""
+    world.keep(slot(world.home, code="print('the store is damaged'); raise SystemExit(70)"))
+    wait_until(lambda: bool(world.keeper.strange), 20, lambda: "it was taken for healing")
+    assert "for the same reason 3 times: the store is damaged" in world.keeper.strange[0]
+
+
 def test_a_zombie_goes_on_after_its_pause(world: World) -> None:
     """The same process, later."""
     (one,) = world.keep(slot(world.home)).values()
