@@ -28,6 +28,9 @@ from wait_for_me_app.storage.store import Change, Store
 log = logging.getLogger(__name__)
 
 BATCH_RECORDS: Final = 10_000
+READ_RECORDS: Final = 2_000
+READ_SECONDS: Final = 0.02
+"""How long a call waits for so many; more of either lets librdkafka's queue run full, and the reader wait for it."""
 TIMEOUT_SECONDS: Final = 20.0
 ATTEMPT_SECONDS: Final = 5.0
 UNCOVERED_ROWS_MAX: Final = 100_000
@@ -282,7 +285,7 @@ def _messages_until_eof(
     while len(ended) < partitions:
         if not goes_on():
             raise RestoreGivenUp("a later assignment has begun")
-        messages: list[Any] = consumer.consume(BATCH_RECORDS, 0.05)
+        messages: list[Any] = consumer.consume(READ_RECORDS, READ_SECONDS)
         for message in messages:
             error = message.error()
             if error is None:
