@@ -230,9 +230,8 @@ class Lanes:
         lanes = dict(self.by_partition)
         try:
             bounds = await asyncio.to_thread(self._changelog.bounds, list(lanes))
-        except (
-            NotReady
-        ) as error:  # every append sees a gap too, so nothing is missed: ask again when the brokers are back
+        except NotReady as error:
+            # Every append sees a gap too, so nothing is missed: ask again when the brokers are back.
             log.warning("changelog_out_of_reach", extra={"error": str(error)})
             return
         for partition, lane in lanes.items():

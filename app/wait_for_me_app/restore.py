@@ -19,6 +19,7 @@ from typing import Any, Final
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from wait_for_me.errors import NotReady
+from wait_for_me_app.broker_failover import PASSING, is_passing
 from wait_for_me_app.crash_points import crash_point
 from wait_for_me_app.lane import RUN_HEADER, Gap
 from wait_for_me_app.storage import keys
@@ -46,21 +47,8 @@ _PROPERTIES: Final[Mapping[str, Any]] = {
 }
 
 
-_PASSING: Final = frozenset(
-    {
-        KafkaError._TRANSPORT,
-        KafkaError._TIMED_OUT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._DESTROY_BROKER,  # the connection that had the request was closed when the brokers changed
-        KafkaError._UNKNOWN_PARTITION,  # a leader is being elected, and the client has just learned that there is none
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.OFFSET_NOT_AVAILABLE,
-        KafkaError.REQUEST_TIMED_OUT,
-        KafkaError.NETWORK_EXCEPTION,
-    }
-)
-"""What a broker's death and the election after it look like: asked again, and an error only if it lasts."""
+# A leader is being elected, and the client has just learned that there is none; bounded by TIMEOUT_SECONDS.
+_PASSING: Final = PASSING | {KafkaError._UNKNOWN_PARTITION}
 
 
 class RestoreGivenUp(Exception):
@@ -273,7 +261,7 @@ class StandbyTail:
 
 def passes(error: KafkaError) -> bool:
     """Return whether an error is one that a broker's death brings, and its successor ends."""
-    return not error.fatal() and (error.retriable() or error.code() in _PASSING)
+    return is_passing(error, _PASSING)
 
 
 def _messages_until_eof(

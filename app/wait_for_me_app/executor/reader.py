@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from wait_for_me.topic_names import TopicNames
+from wait_for_me_app.broker_failover import PASSING, is_passing
 from wait_for_me_app.executor.effects import ReadAgain
 from wait_for_me_app.executor.ledger import Ledger
 from wait_for_me_app.executor.takeover import OutcomeRecord
@@ -31,25 +32,14 @@ _POLL_SECONDS: Final = 0.02
 """How long a call may wait for that many; the last of a partition waits for it too."""
 _REQUEST_SECONDS: Final = 15.0
 _PAUSE_SECONDS: Final = 0.5
-_PASSING: Final = frozenset(
-    {
-        KafkaError._TRANSPORT,
-        KafkaError._TIMED_OUT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._RESOLVE,
-        KafkaError._WAIT_COORD,
-        KafkaError._DESTROY_BROKER,  # the connection that had the request was closed when the brokers changed
-        # What brokers answer while leaders and coordinators move; the client does not call it retriable here.
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.OFFSET_NOT_AVAILABLE,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.REQUEST_TIMED_OUT,
-        KafkaError.NETWORK_EXCEPTION,
-    }
-)
+# This reader also asks for what the group has committed, so it meets coordinators that move.
+_PASSING: Final = PASSING | {
+    KafkaError._RESOLVE,
+    KafkaError._WAIT_COORD,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_COORDINATOR,
+}
 
 _T = TypeVar("_T")
 
@@ -218,7 +208,7 @@ def _fold(request: Restored | ReadOn, message: Message) -> None:
 
 
 def _raise_unless_passing(error: KafkaError) -> None:
-    if error.fatal() or not (error.retriable() or error.code() in _PASSING):
+    if not is_passing(error, _PASSING):
         raise KafkaException(error)
     log.warning("outcomes_out_of_reach", extra={"code": error.name(), "why": error.str()})
 
