@@ -6,7 +6,7 @@ latest.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -20,7 +20,18 @@ from wait_for_me_app.dead_letters import dead_letter
 from wait_for_me_app.executor.effects import Append, FireRecord, Headers, Now, Ticket, UnreadableFire, UnreadableOutcome
 from wait_for_me_app.executor.ledger import Damaged
 from wait_for_me_app.executor.tenure import Entry
-from wait_for_me_app.outcomes import ACCEPTED, DEAD, DONE, FAILED, PARKED, STARTED, Finished, Progress, uuid_of
+from wait_for_me_app.outcomes import (
+    ACCEPTED,
+    DEAD,
+    DONE,
+    FAILED,
+    PARKED,
+    STARTED,
+    Finished,
+    FinishedState,
+    Progress,
+    uuid_of,
+)
 
 MAX_FIRE_BYTES: Final = 1024 * 1024
 """Largest fire that is accepted, key and headers included; a worker's own have less than half of it."""
@@ -118,23 +129,15 @@ def failed(progress: Progress, *, code: str, reason: str, next_at_ms: int | None
 
 def done(progress: Progress, took_ms: int, now: Now) -> Finished:
     """The callback has returned."""
-    return Finished(
-        fire_id=progress.fire_id,
-        group_key=progress.group_key,
-        callback=progress.callback,
-        partition=progress.partition,
-        offset=progress.offset,
-        revision=progress.revision + 1,
-        attempt=progress.attempt,
-        state=DONE,
-        finished_at_ms=now.wall_ms,
-        took_ms=took_ms,
-        executor=progress.executor,
-    )
+    return _finished(progress, DONE, now, took_ms=took_ms)
 
 
 def dead(progress: Progress, code: str, reason: str, now: Now) -> Finished:
     """The fire has been set aside; its dead letter is safe."""
+    return _finished(progress, DEAD, now, error=code, reason=clean(reason))
+
+
+def _finished(progress: Progress, state: FinishedState, now: Now, **more: Any) -> Finished:
     return Finished(
         fire_id=progress.fire_id,
         group_key=progress.group_key,
@@ -143,11 +146,10 @@ def dead(progress: Progress, code: str, reason: str, now: Now) -> Finished:
         offset=progress.offset,
         revision=progress.revision + 1,
         attempt=progress.attempt,
-        state=DEAD,
+        state=state,
         finished_at_ms=now.wall_ms,
         executor=progress.executor,
-        error=code,
-        reason=clean(reason),
+        **more,
     )
 
 
