@@ -23,7 +23,7 @@ from simulation.tasks import Killed
 from simulation.world import START_MS, Violation
 from wait_for_me.topic_names import TopicNames
 from wait_for_me_app.callbacks import Registry
-from wait_for_me_app.core.fires import fire_id_for
+from wait_for_me_app.core.fires import FireIds
 from wait_for_me_app.executor import outbox as executor_outbox
 from wait_for_me_app.executor import process as executor
 from wait_for_me_app.executor.effects import Now, Start
@@ -389,7 +389,7 @@ class Executors:
             partition = self.roll(len(self.fires))
             name = _NAMES[self.roll(len(_NAMES))]
             params: Any = [] if self.roll(9) else {"no_such_parameter": 1}
-            fire_id = fire_id_for(_TOPIC_ID, partition, len(self.sent))
+            fire_id = FireIds(_TOPIC_ID, partition)(len(self.sent))
             value = _fire(fire_id, name, params, partition, len(self.sent))
             self.sent.append((partition, fire_id.encode(), value))
             self.expected[fire_id] = (partition, "dead" if params or name == "unknown" else "")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fakes import NOON_MS, TOPIC_ID
 from wait_for_me.codec import decode_fire
-from wait_for_me_app.core.fires import ARRIVED_MAX_BYTES, encode_fire, fire_id_for, rfc3339
+from wait_for_me_app.core.fires import ARRIVED_MAX_BYTES, FireIds, encode_fire, rfc3339
 from wait_for_me_app.core.rows import Arrival, OpenRound
 
 FIVE_OF_SIX = (
@@ -175,13 +175,13 @@ def test_the_largest_fire_fits_into_its_topic() -> None:
 @given(partition=st.integers(0, 100_000), offset=st.integers(0, 2**62), topic=st.uuids())
 def test_a_fire_id_is_the_uuid5_that_it_says_it_is(partition: int, offset: int, topic: uuid.UUID) -> None:
     """The quick way to it is the standard's."""
-    assert fire_id_for(topic, partition, offset) == f"fire_{uuid.uuid5(topic, f'{partition}:{offset}')}"
+    assert FireIds(topic, partition)(offset) == f"fire_{uuid.uuid5(topic, f'{partition}:{offset}')}"
 
 
 def test_rounds_of_other_partitions_offsets_and_topics_have_other_ids() -> None:
     """Never a counter, which would begin anew when rows are purged."""
     ids = {
-        fire_id_for(topic, partition, offset)
+        FireIds(topic, partition)(offset)
         for topic in (TOPIC_ID, uuid.UUID(int=0))
         for partition in (0, 1, 11)
         for offset in (0, 1, 11)

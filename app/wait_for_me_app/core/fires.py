@@ -15,14 +15,16 @@ from wait_for_me_app.core.rows import Arrival, OpenRound
 
 FIRE_VERSION: Final = 1
 ARRIVED_MAX_BYTES: Final = 262_144
+_SURELY_FITTING: Final = 100
+"""So many names of 256 bytes, each escaped sixfold, are still below the limit: a list this short is not measured."""
 
 
-class _ArrivedValue(msgspec.Struct):
+class _ArrivedValue(msgspec.Struct, gc=False):
     participant_key: str
     at: str
 
 
-class _FireValue(msgspec.Struct, kw_only=True, tag="fire", tag_field="type"):
+class _FireValue(msgspec.Struct, gc=False, tag="fire", tag_field="type"):
     """The wire's field order (the order of this class) is part of the format."""
 
     fire_id: str
@@ -50,13 +52,26 @@ class _FireValue(msgspec.Struct, kw_only=True, tag="fire", tag_field="type"):
 _encode = msgspec.json.Encoder().encode
 
 
-def fire_id_for(topic_id: uuid.UUID, partition: int, opened_offset: int) -> str:
-    """Name a round by the add that opened it (RFC 9562, version 5): equal in every copy, and never used again by a later round.
+class FireIds:
+    """Names the rounds of one partition, each by the add that opened it (RFC 9562, version 5).
 
-    The same as `uuid.uuid5(topic_id, f"{partition}:{opened_offset}")`, a third of the cost: it is needed for every fire.
+    The same as `uuid.uuid5(topic_id, f"{partition}:{opened_offset}")`, a third of the cost: it is needed for every fire. An id is
+    equal in every copy, and never used again by a later round.
     """
-    digits = hashlib.sha1(topic_id.bytes + b"%d:%d" % (partition, opened_offset), usedforsecurity=False).hexdigest()
-    return f"fire_{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:32]}"
+
+    __slots__ = ("_hash",)
+
+    def __init__(self, topic_id: uuid.UUID, partition: int) -> None:
+        self._hash = hashlib.sha1(topic_id.bytes + b"%d:" % partition, usedforsecurity=False)
+
+    def __call__(self, opened_offset: int) -> str:
+        """Return the id of the fire of the round that this offset opened."""
+        name = self._hash.copy()
+        name.update(b"%d" % opened_offset)
+        digits = name.hexdigest()
+        return (
+            f"fire_{digits[:8]}-{digits[8:12]}-5{digits[13:16]}-{_VARIANT[digits[16]]}{digits[17:20]}-{digits[20:32]}"
+        )
 
 
 _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
@@ -75,37 +90,35 @@ def encode_fire(
 ) -> bytes:
     """Return the fire's value; `arrivals` are the first to have come, at most as many as a fire may name."""
     arrived = [_ArrivedValue(arrival.participant_key, rfc3339(arrival.at_ms)) for arrival in arrivals]
-    named = _fitting(arrived)
-    return _encode(
-        _FireValue(
-            fire_id=fire_id,
-            group_key=group_key.decode(),
-            reason=reason,
-            number_of_participants_in_group=row.number_of_participants,
-            arrived_count=row.arrived_count,
-            missing_count=max(0, row.number_of_participants - row.arrived_count),
-            arrived=named,
-            arrived_truncated=len(named) < row.arrived_count,
-            conflict_count=row.conflict_count,
-            execute_after_waiting=row.callback,
-            execute_after_waiting_params=msgspec.Raw(row.params),
-            wait_time_in_seconds=row.wait_ms // 1000 if row.wait_ms % 1000 == 0 else row.wait_ms / 1000,
-            opened_at=rfc3339(row.opened_at_ms),
-            last_add_at=rfc3339(row.last_add_at_ms),
-            deadline_at=rfc3339(row.deadline_ms),
-            fired_at=rfc3339(fired_at_ms),
-            partition=partition,
-            opened_offset=row.opened_offset,
-            closed_offset=closed_offset,
-            version=FIRE_VERSION,
-        )
+    named = arrived if len(arrived) <= _SURELY_FITTING else _fitting(arrived)
+    missing_count = row.number_of_participants - row.arrived_count
+    fire = _FireValue(
+        fire_id,
+        group_key.decode(),
+        reason,
+        row.number_of_participants,
+        row.arrived_count,
+        max(0, missing_count),
+        named,
+        len(named) < row.arrived_count,
+        row.conflict_count,
+        row.callback,
+        msgspec.Raw(row.params),
+        row.wait_ms // 1000 if row.wait_ms % 1000 == 0 else row.wait_ms / 1000,
+        rfc3339(row.opened_at_ms),
+        rfc3339(row.last_add_at_ms),
+        rfc3339(row.deadline_ms),
+        rfc3339(fired_at_ms),
+        partition,
+        row.opened_offset,
+        closed_offset,
+        FIRE_VERSION,
     )
+    return _encode(fire)
 
 
 def _fitting(arrived: list[_ArrivedValue]) -> list[_ArrivedValue]:
-    """Cut the list so that its JSON stays within `ARRIVED_MAX_BYTES`; a short list is not measured."""
-    if len(arrived) <= 100:  # 100 names of 256 bytes, each escaped sixfold, are still below the limit
-        return arrived
+    """Cut the list so that its JSON stays within `ARRIVED_MAX_BYTES`."""
     size = 2
     for count, item in enumerate(arrived):
         size += len(_encode(item)) + (count > 0)

@@ -22,18 +22,18 @@ between the timeouts that a record causes and the record's own command.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Final, Protocol
 
 import msgspec
 
 from wait_for_me.codec import decode_command
-from wait_for_me.commands import Add, Remove, Tick
+from wait_for_me.commands import Add, Remove, to_ms
 from wait_for_me.errors import InvalidCommand
 from wait_for_me.partitioner import partition_for
 from wait_for_me_app.core.deadlines import Deadlines
-from wait_for_me_app.core.fires import encode_fire, fire_id_for
+from wait_for_me_app.core.fires import FireIds, encode_fire
 from wait_for_me_app.core.rows import (
     ARRIVALS_NAMED_IN_A_FIRE,
     COMPLETE,
@@ -124,7 +124,16 @@ class Effects(msgspec.Struct):
 class Fold:
     """One partition's state machine: feed it records in order, then take the effects."""
 
-    __slots__ = ("_times", "counts", "deadlines", "effects", "identity", "rerouted_from", "rows", "stream_time_ms")
+    __slots__ = (
+        "_fire_ids",
+        "counts",
+        "deadlines",
+        "effects",
+        "identity",
+        "rerouted_from",
+        "rows",
+        "stream_time_ms",
+    )
 
     def __init__(
         self,
@@ -142,7 +151,7 @@ class Fold:
         self.rerouted_from = dict(rerouted_from or {})
         self.effects = Effects([], [], [])
         self.counts = Counts()
-        self._times: dict[tuple[int | float, int | float | None, int | float | None], tuple[int, int | None, int]] = {}
+        self._fire_ids = FireIds(identity.topic_id, identity.partition)
 
     def take_effects(self) -> Effects:
         """Return what the records since the last call want to be sent."""
@@ -169,14 +178,14 @@ class Fold:
         except InvalidCommand as error:
             self.effects.rejected.append(Rejected(record, error))
             return
-        if type(command) is Tick:
-            self.counts.ticks += 1
-        elif record.headers and self._is_known_copy(record):
+        if record.headers and self._is_known_copy(record):
             self.counts.duplicates += 1
         elif type(command) is Add:
             self._add(record, command)
         elif type(command) is Remove:
             self._remove(record, command)
+        else:
+            self.counts.ticks += 1
 
     def has_due(self, now_ms: int) -> bool:
         """Return whether an open round's deadline is at or before `now_ms`; decides nothing, and puts stale entries where they belong.
@@ -266,7 +275,7 @@ class Fold:
     def _fire(self, group_key: bytes, row: OpenRound, reason: str, offset: int) -> None:
         identity = self.identity
         value = encode_fire(
-            fire_id=fire_id_for(identity.topic_id, identity.partition, row.opened_offset),
+            fire_id=self._fire_ids(row.opened_offset),
             group_key=group_key,
             reason=reason,
             row=row,
@@ -277,9 +286,9 @@ class Fold:
         )
         self.effects.fires.append((group_key, value))
 
-    def _arrivals(self, group_key: bytes, row: OpenRound) -> Iterator[Arrival]:
+    def _arrivals(self, group_key: bytes, row: OpenRound) -> Iterable[Arrival]:
         if row.arrived_count <= INLINE_ARRIVALS:
-            return iter(row.first_arrivals)
+            return row.first_arrivals
         later = self.rows.later_arrivals(group_key, row.opened_offset, ARRIVALS_NAMED_IN_A_FIRE)
         return chain(row.first_arrivals, later)
 
@@ -287,28 +296,24 @@ class Fold:
 
     def _add(self, record: Record, add: Add) -> None:
         group_key: bytes = record.key  # type: ignore[assignment]  # the codec refuses an add without a key
+        offset = record.offset
         row = self.rows.get(group_key)
-        if type(row) is OpenRound:
-            if row.changed_offset >= record.offset:
-                self.counts.replayed += 1
-            else:
-                self._join(group_key, row, add, record.offset)
-        elif row is None or row.due_ms <= self.stream_time_ms:
-            if row is not None and row.changed_offset >= record.offset:
-                self.counts.replayed += 1
-            elif self._is_home(record, group_key, needs_event_id=add.event_id is None):
-                self._open(group_key, add, record.offset, previous=row)
-        elif row.changed_offset >= record.offset:
+        if row is not None and row.changed_offset >= offset:
             self.counts.replayed += 1
+        elif type(row) is OpenRound:
+            self._join(group_key, row, add, offset)
+        elif row is None or row.due_ms <= self.stream_time_ms:
+            if self._is_home(record, group_key, needs_event_id=add.event_id is None):
+                self._open(group_key, add, offset, previous=row)
         elif type(row) is ClosedRound:
             row.late_count += 1
-            row.changed_offset = record.offset
+            row.changed_offset = offset
             self.counts.late += 1
             self.rows.put(group_key, row)
 
     def _open(self, group_key: bytes, add: Add, offset: int, *, previous: Round | None) -> None:
         now_ms = self.stream_time_ms
-        wait_ms, max_wait_ms, linger_ms = self._times_of(add)
+        wait_ms, max_wait_ms, linger_ms = _times_of(add)
         row = OpenRound(
             rules_version=RULES_VERSION,
             changed_offset=offset,
@@ -339,13 +344,14 @@ class Fold:
             self.counts.duplicates += 1
             return
         self._take_settings(row, add)
-        deadline_ms = self.stream_time_ms + row.wait_ms
+        now_ms = self.stream_time_ms
+        deadline_ms = now_ms + row.wait_ms
         if row.max_wait_ms is not None:
             deadline_ms = min(deadline_ms, row.opened_at_ms + row.max_wait_ms)
         if deadline_ms < row.deadline_ms:
             self.deadlines.watch_earlier(group_key, deadline_ms)
         row.deadline_ms = deadline_ms
-        row.last_add_at_ms = self.stream_time_ms
+        row.last_add_at_ms = now_ms
         row.changed_offset = offset
         self._settle(group_key, row, offset)
 
@@ -363,7 +369,12 @@ class Fold:
         participant_key, event_id = add.participant_key, add.event_id
         known = self._find(group_key, row, participant_key)
         if known is None:
-            self._arrive_new(group_key, row, Arrival(participant_key, self.stream_time_ms, event_id))
+            arrival = Arrival(participant_key, self.stream_time_ms, event_id)
+            if row.arrived_count < INLINE_ARRIVALS:
+                row.first_arrivals.append(arrival)
+            else:
+                self.rows.put_participant(group_key, row.opened_offset, arrival, row.arrived_count)
+            row.arrived_count += 1
             self.counts.joined += 1
             return True
         if event_id is not None and event_id == known.event_id:
@@ -383,17 +394,10 @@ class Fold:
             return None
         return self.rows.participant(group_key, row.opened_offset, participant_key)
 
-    def _arrive_new(self, group_key: bytes, row: OpenRound, arrival: Arrival) -> None:
-        if row.arrived_count < INLINE_ARRIVALS:
-            row.first_arrivals.append(arrival)
-        else:
-            self.rows.put_participant(group_key, row.opened_offset, arrival, row.arrived_count)
-        row.arrived_count += 1
-
     def _take_settings(self, row: OpenRound, add: Add) -> None:
         """The newest add's settings win, as in the gem; a change is counted once per add."""
         params = add.params_bytes
-        wait_ms, max_wait_ms, linger_ms = self._times_of(add)
+        wait_ms, max_wait_ms, linger_ms = _times_of(add)
         if (
             row.number_of_participants == add.number_of_participants_in_group
             and row.params == params
@@ -408,16 +412,6 @@ class Fold:
         row.number_of_participants = add.number_of_participants_in_group
         row.callback, row.params = add.execute_after_waiting, params
         row.wait_ms, row.linger_ms, row.max_wait_ms = wait_ms, linger_ms, max_wait_ms
-
-    def _times_of(self, add: Add) -> tuple[int, int | None, int]:
-        """Return wait, cap and linger in ms; services send the same few over and over."""
-        written = (add.wait_time_in_seconds, add.max_wait_in_seconds, add.linger_in_seconds)
-        times = self._times.get(written)
-        if times is None:
-            if len(self._times) >= 1024:
-                self._times.clear()
-            times = self._times[written] = (add.wait_ms, add.max_wait_ms, add.linger_ms)
-        return times
 
     def _remove(self, record: Record, remove: Remove) -> None:
         group_key: bytes = record.key  # type: ignore[assignment]  # the codec refuses a remove without a key
@@ -455,6 +449,12 @@ class Fold:
             return True
         self.rerouted_from[partition] = offset
         return False
+
+
+def _times_of(add: Add) -> tuple[int, int | None, int]:
+    """Return wait, cap and linger in ms."""
+    wait_ms, max_wait, linger = to_ms(add.wait_time_in_seconds), add.max_wait_in_seconds, add.linger_in_seconds
+    return wait_ms, None if max_wait is None else to_ms(max_wait), wait_ms if linger is None else to_ms(linger)
 
 
 def rerouted_source(headers: Sequence[tuple[str, bytes]]) -> tuple[int, int] | None:

@@ -2,7 +2,7 @@
 
 A group's row is an `OpenRound` or a `ClosedRound`; there is no third state and no flag. A missing row means that nothing is known
 of the key. The rows are plain values that the fold changes in place: a run that raises is never written, so a half-changed row
-dies with the process that holds it.
+dies with the process that holds it. None of them can be part of a cycle, so the garbage collector need not look at them.
 
 A round names its first `INLINE_ARRIVALS` participants in its own row. Later ones get rows of their own, which belong to the round
 (`opened_offset`) and not to the key, so a new round starts empty and the bytes written per add do not grow with the group.
@@ -26,7 +26,7 @@ TIMEOUT: Final = "timeout"
 REMOVED: Final = "removed"
 
 
-class Arrival(msgspec.Struct, array_like=True):
+class Arrival(msgspec.Struct, array_like=True, gc=False):
     """One participant that has arrived: its name, the stream time of its first add, and the `event_id` of its latest."""
 
     participant_key: str
@@ -34,7 +34,7 @@ class Arrival(msgspec.Struct, array_like=True):
     event_id: str | None
 
 
-class OpenRound(msgspec.Struct, array_like=True, tag=1, kw_only=True):
+class OpenRound(msgspec.Struct, array_like=True, tag=1, kw_only=True, gc=False):
     """A round that waits: who has arrived, for how many it waits, until when, and what to do then."""
 
     rules_version: int
@@ -59,7 +59,7 @@ class OpenRound(msgspec.Struct, array_like=True, tag=1, kw_only=True):
         return self.deadline_ms
 
 
-class ClosedRound(msgspec.Struct, array_like=True, tag=2, kw_only=True):
+class ClosedRound(msgspec.Struct, array_like=True, tag=2, kw_only=True, gc=False):
     """A round that has ended and lingers, so that a straggler or a retry cannot open a round of its own."""
 
     rules_version: int

@@ -116,29 +116,25 @@ class FetchThread:
             self._paused = full
 
     def _deliver(self, messages: Sequence[Any]) -> None:
-        fetched: Fetched = {}
+        by_partition: dict[int, list[FetchedRecord]] = {}
         for message in messages:
             if (error := message.error()) is not None:
                 self._meet(error, message)
                 continue
-            partition, value, key = message.partition(), message.value(), message.key()
             kind, timestamp_ms = message.timestamp()
-            record = FetchedRecord(
-                message.offset(),
-                timestamp_ms,
-                1 if kind == TIMESTAMP_LOG_APPEND_TIME else 0,
-                key,
-                value,
-                _headers(message),
-            )
-            size = len(value or b"") + len(key or b"")
-            if partition in fetched:
-                records, size_before = fetched[partition]
-                records.append(record)
-                fetched[partition] = (records, size_before + size)
+            kind = 1 if kind == TIMESTAMP_LOG_APPEND_TIME else 0
+            key, value, headers = message.key(), message.value(), _headers(message)
+            record = FetchedRecord(message.offset(), timestamp_ms, kind, key, value, headers)
+            records = by_partition.get(partition := message.partition())
+            if records is None:
+                by_partition[partition] = [record]
             else:
-                fetched[partition] = ([record], size)
-        if fetched:
+                records.append(record)
+        if by_partition:
+            fetched = {
+                partition: (records, sum([len(one.value or b"") + len(one.key or b"") for one in records]))
+                for partition, records in by_partition.items()
+            }
             self._loop.call_soon_threadsafe(self._on_fetched, self._epoch, fetched)
 
     def _meet(self, error: KafkaError, message: Any) -> None:

@@ -97,21 +97,18 @@ def _batches(create: Callable[[], Any], units: Sequence[Sequence[Message]]) -> l
     """Pack whole units into batches of about `BATCH_TARGET_BYTES`; one unit is never divided."""
     now_ms = time.time_ns() // 1_000_000
     batches = [create()]
+    append, filled = batches[-1].append, 0
     for unit in units:
-        if batches[-1].record_count() and batches[-1].size() + _size(unit) > BATCH_TARGET_BYTES:
+        size = 0
+        for key, value, headers in unit:  # at least what it weighs; headers too, which may be larger than all the rest
+            size += len(key or b"") + len(value or b"") + 64
+            for name, content in headers:
+                size += len(name) * 4 + len(content or b"") + 10  # a character is at most four bytes
+        if filled and filled + size > BATCH_TARGET_BYTES:
             batches.append(create())
-        append = batches[-1].append
+            append, filled = batches[-1].append, 0
+        filled += size
         for key, value, headers in unit:
             if append(timestamp=now_ms, key=key, value=value, headers=headers) is None:
                 raise NotAppended(f"the rows of one group need more than a batch of {BATCH_MAX_BYTES} bytes")
     return batches
-
-
-def _size(unit: Sequence[Message]) -> int:
-    """Return at least what a unit weighs; headers too, which may be larger than all the rest."""
-    size = 0
-    for key, value, headers in unit:
-        size += len(key or b"") + len(value or b"") + 64
-        for name, content in headers:
-            size += len(name) * 4 + len(content or b"") + 10  # a character is at most four bytes
-    return size

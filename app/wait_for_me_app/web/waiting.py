@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from wait_for_me_app.core.fires import fire_id_for, rfc3339
+from wait_for_me_app.core.fires import FireIds, rfc3339
 from wait_for_me_app.core.fold import Identity
 from wait_for_me_app.core.rows import ARRIVALS_NAMED_IN_A_FIRE, INLINE_ARRIVALS, Arrival, ClosedRound, OpenRound, Round
 from wait_for_me_app.lane import Lane
@@ -150,7 +150,7 @@ def group_document(
         "arrived_count": row.arrived_count,
         "missing_count": max(0, row.number_of_participants - row.arrived_count),
         "linger_in_seconds": seconds(row.linger_ms),
-        "fire_id": fire_id_for(identity.topic_id, identity.partition, row.opened_offset),
+        "fire_id": FireIds(identity.topic_id, identity.partition)(row.opened_offset),
         "partition": identity.partition,
         "opened_offset": row.opened_offset,
     }
