@@ -24,8 +24,8 @@ from wait_for_me.topic_names import TopicNames
 from wait_for_me_app.commands_log import CommandsLogCheck
 from wait_for_me_app.core.fold import LOG_APPEND_TIME, Identity
 from wait_for_me_app.faust_lanes.intake import FetchedRecord
-from wait_for_me_app.lane import RUN_HEADER, Gap, Lane, Message
-from wait_for_me_app.restore import Applier, LogBounds, RestoreGivenUp
+from wait_for_me_app.lane import RUN_HEADER, Gap, Lane, LoggedRow, Message
+from wait_for_me_app.restore import Applier, LogBounds, Restored, RestoreGivenUp
 from wait_for_me_app.storage.store import Change, MemoryStore, Store
 
 TOPICS = TopicNames("t")
@@ -243,8 +243,8 @@ def restore(outlet: MemoryOutlet, store: Store, partition: int = 0) -> Store:
     return store
 
 
-def restored_until(outlet: MemoryOutlet, store: Store, partition: int) -> int:
-    """Do it with the product's own applier; return where a zombie's records begin, or the end."""
+def restored_until(outlet: MemoryOutlet, store: Store, partition: int) -> Restored:
+    """Do it with the product's own applier; return how far the store has come."""
     applier = Applier(store)
     for record in outlet.read(TOPICS.changelog, partition):
         if record.offset > store.changelog_offset:
@@ -252,15 +252,18 @@ def restored_until(outlet: MemoryOutlet, store: Store, partition: int) -> int:
     applier.flush()
     end = outlet.end(TOPICS.changelog, partition)
     applier.reach(end - 1)
-    return end if applier.first_ignored is None else applier.first_ignored
+    return Restored(end if applier.first_ignored is None else applier.first_ignored, end)
 
 
 async def gap_of(outlet: MemoryOutlet, partition: int, start: int) -> Gap:
     """Read the changelog from an offset to its end, as `restore.Changelog.read_gap` does."""
-    found = [one for one in outlet.read(TOPICS.changelog, partition) if one.offset >= start]
-    runs = [int(value) for one in found for name, value in one.headers if name == RUN_HEADER]
-    row_keys = [one.key for one in found if one.key is not None]
-    return Gap(row_keys, outlet.end(TOPICS.changelog, partition), max(runs, default=-1))
+    found = [one for one in outlet.read(TOPICS.changelog, partition) if one.offset >= start and one.key is not None]
+    rows = [LoggedRow(one.offset, one.key, one.value, _run_end(one)) for one in found]
+    return Gap(rows, outlet.end(TOPICS.changelog, partition))
+
+
+def _run_end(record: Any) -> int:
+    return int(dict(record.headers).get(RUN_HEADER, -1))
 
 
 class MemoryChangelog:
@@ -277,7 +280,7 @@ class MemoryChangelog:
     def close(self) -> None:
         """Keep everything: there is no connection to close."""
 
-    def restore(self, stores: Mapping[int, Store], goes_on: Callable[[], bool] = lambda: True) -> dict[int, int]:
+    def restore(self, stores: Mapping[int, Store], goes_on: Callable[[], bool] = lambda: True) -> dict[int, Restored]:
         """Bring the stores up to the end."""
         self.while_restoring()
         if not goes_on():

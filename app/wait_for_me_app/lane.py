@@ -39,6 +39,7 @@ from wait_for_me_app.core.rows import Strike, Watermark
 from wait_for_me_app.crash_points import crash_point
 from wait_for_me_app.dead_letters import dead_letter
 from wait_for_me_app.storage import keys
+from wait_for_me_app.storage.newest_rows import NewestRows
 from wait_for_me_app.storage.row_codec import (
     DamagedRow,
     decode_strike,
@@ -88,13 +89,21 @@ class Outlet(Protocol):
         ...
 
 
+class LoggedRow(NamedTuple):
+    """A row as it stands in the changelog."""
+
+    offset: int
+    row_key: bytes
+    value: bytes | None
+    run_end: int
+    """The last offset of the run that wrote it."""
+
+
 class Gap(NamedTuple):
     """What a foreign writer, and this lane since then, have put into a changelog partition up to its end."""
 
-    row_keys: Sequence[bytes]
+    rows: Sequence[LoggedRow]
     end: int
-    newest_run: int
-    """The largest last offset of a run that wrote any of it."""
 
 
 ReadChangelog = Callable[[int, int], Awaitable[Gap]]
@@ -128,6 +137,8 @@ class Lane:
     outlet: Outlet
     changelog_end: int
     """The offset that the next append to the changelog must get; anything else is a foreign writer."""
+    restored_until: int = 0
+    """Up to where the store has been restored; a gap that begins before holds rows that have been judged."""
     hot_rows: int = 8192
     counts: LaneCounts = field(default_factory=LaneCounts)
 
@@ -194,10 +205,12 @@ class Lane:
             self._is_retired = True
 
     async def heal(self, log_end: int, read: ReadChangelog) -> None:
-        """Write over what a foreign writer has put into the changelog, if its end shows that there is one.
+        """Take over and write over what a foreign writer has put into the changelog, if its end shows that there is one.
 
         `log_end` is the changelog's end as asked for a moment ago. A worker that was paused past its session timeout may append
-        rows older than ours; compaction would keep the last. So every key found in the gap is written again, then the watermark.
+        rows older than ours, and compaction would keep the last: they are written again, then the watermark. Should it have been
+        ahead of this lane, its rows are what this lane would come to, and are taken: older ones put behind them would stand,
+        once compacted, under its newer watermark.
         """
         async with self._busy:
             if self._is_retired or log_end <= self.changelog_end:
@@ -205,15 +218,33 @@ class Lane:
             self._own_until = min(self._own_until, self.changelog_end - 1)
             gap = await read(self.identity.partition, self.changelog_end)
             self.changelog_end = gap.end
-            names = sorted(set(gap.row_keys) - {keys.WATERMARK_KEY})
-            units = [*([(key, self.store.get(key))] for key in names), [self._watermark_change()]]
-            await self._append_rows(units)
-            if gap.newest_run <= self.watermark and self.changelog_end == gap.end + len(units):
-                # Whoever wrote there is behind this lane, and nobody has come between: the store may pass the gap.
+            behind = self._take_what_is_ahead(gap.rows)
+            again = [[(row_key, self.store.get(row_key))] for row_key in behind if row_key != keys.WATERMARK_KEY]
+            units = [*again, [self._watermark_change()]] if behind else []
+            if units:
+                await self._append_rows(units)
+            if self.changelog_end == gap.end + len(units):  # nobody has come between: the store may pass the gap
                 self._own_until = _NO_GAP
                 self.store.write((), self.changelog_end - 1)
             self.counts.healed += 1
-            log.error("foreign_writer_healed", extra={"partition": self.identity.partition, "rows": len(names)})
+            log.error("foreign_writer_healed", extra={"partition": self.identity.partition, "rows": len(again)})
+
+    def _take_what_is_ahead(self, rows: Sequence[LoggedRow]) -> Sequence[bytes]:
+        """Apply the rows of a gap that count, as a restore would; return the keys that must be written again.
+
+        A strike is no outcome of the commands: another's is always written over.
+        """
+        newest, taken, behind = NewestRows(self.store), dict[bytes, bytes | None](), set[bytes]()
+        for row in rows:
+            if row.offset < self.restored_until or row.row_key == keys.STRIKE_KEY or not newest.counts(*row[1:]):
+                behind.add(row.row_key)
+            else:
+                taken[row.row_key] = row.value
+        news = [(row_key, value) for row_key, value in taken.items() if self.store.get(row_key) != value]
+        if news:
+            self.store.write(news, self.store.changelog_offset)
+            self._load()
+        return sorted(behind)
 
     def has_due(self, broker_now_ms: int) -> bool:
         """Return whether a round is overdue by the broker's clock; a row that cannot be read counts, so that the fold meets it."""

@@ -23,7 +23,7 @@ from wait_for_me_app.crash_points import crash_point
 from wait_for_me_app.exit_codes import ExitCode
 from wait_for_me_app.faust_lanes.versions import UnfitInstallation
 from wait_for_me_app.lane import Gap, Lane, LaneFailure, Outlet
-from wait_for_me_app.restore import Changelog
+from wait_for_me_app.restore import Changelog, LogBounds, Restored
 from wait_for_me_app.settings import Settings
 from wait_for_me_app.storage.rocks_store import RocksStore, open_store
 from wait_for_me_app.sweep import Sweep
@@ -95,11 +95,13 @@ class Lanes:
                 await lane.retire()
                 self.by_partition.pop(partition, None)
         await step(self._let_go, set(active), set(standby))
-        ends = await step(self._restore, active, lambda: assignment == self._assignment)
+        taken = [partition for partition in active if partition not in self.by_partition]
+        restored = await step(self._restore, taken, lambda: assignment == self._assignment)
         check = await asyncio.to_thread(self._commands_log.look)  # after the restore: its watermarks may be that new
-        for partition in active:
-            if (lane := await step(self._lane, partition, ends[partition], check)) is not None:
-                self._adopt(partition, lane, check)
+        for lane in self.by_partition.values():
+            check.refuse_other_topic(lane.identity.topic_id, lane.identity.partitions)
+        for partition in taken:
+            self._adopt(partition, await step(self._lane, partition, restored[partition], check), check)
         await step(self._follow, standby)
         self.taken_over_in_seconds = time.monotonic() - started
         positions = {
@@ -148,11 +150,7 @@ class Lanes:
         finally:
             self._one_step_at_a_time.release()
 
-    def _lane(self, partition: int, changelog_end: int, check: CommandsLogCheck) -> Lane | None:
-        """Build a partition's lane, or return None to keep the one that is there: nobody has written to its changelog."""
-        kept = self.by_partition.get(partition)
-        if kept is not None and kept.identity.topic_id == check.topic_id:
-            return None
+    def _lane(self, partition: int, restored: Restored, check: CommandsLogCheck) -> Lane:
         identity = Identity(
             topic_id=check.topic_id,
             partition=partition,
@@ -164,7 +162,8 @@ class Lanes:
             topics=self.settings.topics,
             store=self._stores[partition],
             outlet=self._outlet,
-            changelog_end=changelog_end,
+            changelog_end=restored.own_until,
+            restored_until=restored.end,
             hot_rows=max(1024, HOT_ROWS_OF_A_WORKER // check.partitions),
         )
 
@@ -184,15 +183,15 @@ class Lanes:
         for partition in set(self._stores) - active - standby:
             self._stores.pop(partition).close()
 
-    def _restore(self, partitions: Sequence[int], goes_on: Callable[[], bool]) -> dict[int, int]:
+    def _restore(self, partitions: Sequence[int], goes_on: Callable[[], bool]) -> dict[int, Restored]:
+        """Bring stores up to their changelogs; never that of a lane that is kept, which has its own view of its rows in memory."""
         for partition in partitions:
             self._open(partition)
         bounds = self._changelog.bounds(partitions)
         for partition in partitions:
             store, found = self._stores[partition], bounds[partition]
-            if store.changelog_offset >= 0 and not found.first - 1 <= store.changelog_offset < found.end:
-                log.warning("store_wiped", extra={"partition": partition, "reason": "it does not fit its changelog"})
-                self.by_partition.pop(partition, None)
+            if (reason := _why_unfit(store, found)) is not None:
+                log.warning("store_wiped", extra={"partition": partition, "reason": reason})
                 store.wipe()
         return self._changelog.restore({partition: self._stores[partition] for partition in partitions}, goes_on)
 
@@ -205,9 +204,8 @@ class Lanes:
     def _open(self, partition: int) -> None:
         if partition not in self._stores:
             directory = self.settings.data_directory / "rows" / self.settings.topics.changelog / str(partition)
-            oldest_ms = time.time_ns() // 1_000_000 - STORE_MAX_AGE_MS
             self._stores[partition] = open_store(
-                directory, topic_id=self._commands_log.changelog_id(), oldest_ms=oldest_ms
+                directory, topic_id=self._commands_log.changelog_id(), oldest_ms=_oldest_ms()
             )
 
     # -- work
@@ -257,6 +255,21 @@ class Lanes:
     def fail(self, error: BaseException) -> None:
         """End the process: what has not been acknowledged will be folded again by a successor."""
         self._end_process(error)
+
+
+def _oldest_ms() -> int:
+    return time.time_ns() // 1_000_000 - STORE_MAX_AGE_MS
+
+
+def _why_unfit(store: RocksStore, found: LogBounds) -> str | None:
+    """Say why a store cannot be brought up to a changelog with these bounds; a copy whose follower has stopped grows old while open."""
+    if store.changelog_offset < 0:
+        return None
+    if not found.first - 1 <= store.changelog_offset < found.end:
+        return "it does not fit its changelog"
+    if store.changelog_offset + 1 < found.end and store.written_at_ms < _oldest_ms():
+        return "it has not followed its changelog for half of delete.retention.ms"
+    return None
 
 
 def _end_process(error: BaseException) -> NoReturn:

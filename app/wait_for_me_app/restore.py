@@ -1,8 +1,6 @@
 """Brings a local store up to its changelog, and keeps a standby's there.
 
-Later records do not always win. A worker that was paused past its session timeout may append rows older than its successor's, so
-every record carries the last offset of the run that wrote it, and one whose run ended below the largest watermark read before it is
-ignored. A watermark stands behind the rows that it vouches for, so what it covers has been read.
+Later records do not always win; which ones do is judged in `storage/newest_rows.py`.
 
 Blocking: everything here runs in a thread, beside the event loop.
 """
@@ -14,16 +12,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from wait_for_me.errors import NotReady
 from wait_for_me_app.broker_failover import PASSING, is_passing
 from wait_for_me_app.crash_points import crash_point
-from wait_for_me_app.lane import RUN_HEADER, Gap
+from wait_for_me_app.lane import RUN_HEADER, Gap, LoggedRow
 from wait_for_me_app.storage import keys
-from wait_for_me_app.storage.row_codec import decode_watermark
+from wait_for_me_app.storage.newest_rows import NewestRows
 from wait_for_me_app.storage.store import Change, Store
 
 log = logging.getLogger(__name__)
@@ -34,7 +32,6 @@ READ_SECONDS: Final = 0.02
 """How long a call waits for so many; more of either lets librdkafka's queue run full, and the reader wait for it."""
 TIMEOUT_SECONDS: Final = 20.0
 ATTEMPT_SECONDS: Final = 5.0
-UNCOVERED_ROWS_MAX: Final = 100_000
 
 _PROPERTIES: Final[Mapping[str, Any]] = {
     "enable.auto.commit": False,
@@ -55,39 +52,19 @@ class RestoreGivenUp(Exception):
     """Nobody waits for the restore any more."""
 
 
-class NewestRows:
-    """Which records of one changelog partition count, as they are read in order. Pure."""
-
-    def __init__(self, store: Store) -> None:
-        value = store.get(keys.WATERMARK_KEY)
-        self.watermark = decode_watermark(keys.WATERMARK_KEY, value).offset if value else -1
-        self.ignored = 0
-        # Rows that no watermark covers yet: two workers may write their runs interleaved, each before its own watermark.
-        self._uncovered: dict[bytes, int] = {}
-
-    def counts(self, row_key: bytes, value: bytes | None, run_end: int) -> bool:
-        """Return whether a record's row replaces what was read before it."""
-        if run_end < self.watermark or run_end < self._uncovered.get(row_key, run_end):
-            self.ignored += 1
-            return False
-        if row_key == keys.WATERMARK_KEY and value is not None:
-            self._cover(decode_watermark(row_key, value).offset)
-        elif run_end > self.watermark:
-            if len(self._uncovered) >= UNCOVERED_ROWS_MAX:
-                self._uncovered.clear()  # this many rows without a watermark are a compacted log: there, no key comes twice
-            self._uncovered[row_key] = run_end
-        return True
-
-    def _cover(self, watermark: int) -> None:
-        self.watermark = max(self.watermark, watermark)
-        self._uncovered = {key: run_end for key, run_end in self._uncovered.items() if run_end > self.watermark}
-
-
 @dataclass(frozen=True, kw_only=True)
 class LogBounds:
     """The first offset that a partition has, and the one that its next record will get."""
 
     first: int
+    end: int
+
+
+class Restored(NamedTuple):
+    """How far a partition's store has been restored."""
+
+    own_until: int
+    """The end, or where a zombie's records begin: the new owner has to write those over before compaction keeps them."""
     end: int
 
 
@@ -115,10 +92,9 @@ class Changelog:
             self._probe.close()
             self._probe = None
 
-    def restore(self, stores: Mapping[int, Store], goes_on: Callable[[], bool] = lambda: True) -> dict[int, int]:
-        """Read each partition from its store's offset to its end; return up to where its records are the owners' own.
+    def restore(self, stores: Mapping[int, Store], goes_on: Callable[[], bool] = lambda: True) -> dict[int, Restored]:
+        """Read each partition from its store's offset to its end.
 
-        That is the end, or where a zombie's records begin: the new owner has to write those over before compaction keeps them.
         Raises RestoreGivenUp soon after `goes_on` says no, and NotReady if the brokers do not answer.
         """
         if not stores:
@@ -126,7 +102,7 @@ class Changelog:
         bounds = self.bounds(stores)
         behind = {p: store for p, store in stores.items() if store.changelog_offset + 1 < bounds[p].end}
         zombies = self._read_to_the_end(behind, bounds, goes_on) if behind else {}
-        return {partition: zombies.get(partition, found.end) for partition, found in bounds.items()}
+        return {number: Restored(zombies.get(number, found.end), found.end) for number, found in bounds.items()}
 
     def read_gap(self, partition: int, start: int) -> Gap:
         """Return what stands between `start` and the end of a partition."""
@@ -135,8 +111,8 @@ class Changelog:
             end = self._bounds(consumer, partition, time.monotonic() + TIMEOUT_SECONDS).end
             consumer.assign([TopicPartition(self._topic, partition, start)])
             messages = [message for message in _messages_until_eof(consumer, 1) if message.offset() < end]
-            row_keys = [message.key() for message in messages if message.key() is not None]
-            return Gap(row_keys, end, max(map(_run_end, messages), default=-1))
+            keyed = [message for message in messages if message.key() is not None]
+            return Gap([LoggedRow(one.offset(), one.key(), one.value(), _run_end(one)) for one in keyed], end)
         finally:
             consumer.close()
 

@@ -108,8 +108,8 @@ _RACES: Final = (
         (
             lanes.Lanes,
             "take_over",
-            "ends = await step(self._restore, active, ",
-            "check = await asyncio.to_thread(self._commands_log.look); ends = await step(self._restore, active, ",
+            "restored = await step(self._restore, taken, ",
+            "check = await asyncio.to_thread(self._commands_log.look); restored = await step(self._restore, taken, ",
         ),
         (
             lanes.Lanes,
@@ -141,7 +141,7 @@ _REPLAY: Final = (
     _one(
         "offset_guard_off_by_one",
         "the record that last changed a group is folded into it again",
-        (Fold, "_add", "elif row.changed_offset >= record.offset:", "elif row.changed_offset > record.offset:"),
+        (Fold, "_add", "row.changed_offset >= offset:", "row.changed_offset > offset:"),
     ),
     _one(
         "remove_without_offset_guard",
@@ -219,12 +219,22 @@ _ZOMBIES: Final = (
     _one(
         "gaps_not_healed",
         "what a zombie has written stays the last word",
-        (Lane, "heal", "if self._is_retired or log_end <= self.changelog_end:", "if True:"),
+        (
+            Lane,
+            "heal",
+            "if self._is_retired or log_end <= self.changelog_end:",
+            "if True:",
+        ),
     ),
     _one(
         "heals_the_watermark_only",
         "a zombie's rows stay the last word",
-        (Lane, "heal", "names = sorted(set(gap.row_keys) - {keys.WATERMARK_KEY})", "names = []"),
+        (Lane, "heal", "for row_key in behind if row_key != keys.WATERMARK_KEY", "for row_key in ()"),
+    ),
+    _one(
+        "leaves_what_is_ahead",
+        "an owner that is behind a zombie puts older rows behind the zombie's newer ones",
+        (Lane, "_take_what_is_ahead", "if row.offset < self.restored_until", "if True"),
     ),
     _one(
         "heals_beside_a_run",
@@ -232,14 +242,19 @@ _ZOMBIES: Final = (
         (Lane, "heal", "async with self._busy:", "if True:"),
     ),
     _one(
-        "lane_kept_blindly",
-        "a lane that was away goes on with its old rows",
-        (Lane, "is_sole_writer_until", "self._own_until == _NO_GAP and self.changelog_end == log_end", "True"),
-    ),
-    _one(
         "old_store_trusted",
         "a store that has missed deletions is used",
-        (lanes.Lanes, "_open", "- STORE_MAX_AGE_MS", "- STORE_MAX_AGE_MS * 1000"),
+        (lanes, "_oldest_ms", "- STORE_MAX_AGE_MS", "- STORE_MAX_AGE_MS * 1000"),
+    ),
+    _one(
+        "old_copy_trusted",
+        "a standby's store that has missed deletions while it was open is used",
+        (lanes, "_why_unfit", "store.written_at_ms < _oldest_ms()", "False"),
+    ),
+    _one(
+        "restores_under_a_lane",
+        "a lane that is kept does not know of rows that a restore has put under it",
+        (lanes.Lanes, "take_over", "await step(self._restore, taken, ", "await step(self._restore, active, "),
     ),
     _one(
         "restore_stops_early",
@@ -279,7 +294,7 @@ _RULES: Final = (
     _one(
         "fire_named_after_its_close",
         "two copies of a fire have different names",
-        (Fold, "_fire", "identity.partition, row.opened_offset)", "identity.partition, offset)"),
+        (Fold, "_fire", "self._fire_ids(row.opened_offset)", "self._fire_ids(offset)"),
     ),
     _one(
         "misplaced_groups_open",
@@ -324,7 +339,7 @@ _MEMORY: Final = (
     _one(
         "arrivals_out_of_place",
         "the order of arrival has a hole",
-        (Fold, "_arrive_new", "arrival, row.arrived_count)", "arrival, row.arrived_count + 1)"),
+        (Fold, "_arrive", "arrival, row.arrived_count)", "arrival, row.arrived_count + 1)"),
     ),
     _one(
         "orphans_stay",

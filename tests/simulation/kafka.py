@@ -14,6 +14,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, TopicPartition
 
 from simulation.tasks import Pending
+from wait_for_me_app.lane import RUN_HEADER
 
 COMPACTION_LAG_MS: Final = 3_600_000
 DELETE_RETENTION_MS: Final = 24 * 3_600_000
@@ -123,6 +124,16 @@ class Partition:
         self.records[:count] = [
             one for one in self.records[:count] if last[one.key] == one.offset and self._stays(one, now_ms)
         ]
+
+    def is_in_order(self) -> bool:
+        """Return whether each key's last record is of the furthest run that wrote it, which is what compaction keeps."""
+        furthest: dict[bytes | None, int] = {}
+        for record in self.records:
+            run_end = int(dict(record.headers).get(RUN_HEADER, -1))
+            if run_end < furthest.get(record.key, -1):
+                return False
+            furthest[record.key] = run_end
+        return True
 
     def _stays(self, record: Record, now_ms: int) -> bool:
         if record.value is not None:

@@ -23,6 +23,7 @@ from fakes import (
     record,
     remove,
     restore,
+    restored_until,
     run_header,
     take_over,
     tick,
@@ -865,6 +866,52 @@ async def test_a_zombies_store_does_not_say_that_it_has_read_what_its_successor_
     again = take_over(outlet, kept)
     assert again.watermark == 5
     assert all(row_in(kept, f"g{number}") is not None for number in range(6))
+
+
+async def test_what_a_foreign_writer_is_ahead_is_taken_over() -> None:
+    """It read the same commands, so its rows are what this lane would come to; nothing is written, nothing is folded again."""
+    outlet = MemoryOutlet()
+    log = [add(number, NOON_MS, f"g{number}", of=9) for number in range(3)]
+    owner, ahead = new_lane(outlet), new_lane(outlet)
+    await ahead.take(log)
+    end = outlet.end(TOPICS.changelog)
+    await owner.heal(end, reader(outlet))
+    assert owner.store.rows == ahead.store.rows  # type: ignore[attr-defined]
+    assert (owner.watermark, owner.fold.stream_time_ms, owner.waiting) == (2, NOON_MS, 3)
+    assert owner.is_sole_writer_until(end)
+    assert await owner.take(log)
+    assert outlet.end(TOPICS.changelog) == end
+
+
+async def test_rows_behind_those_of_a_writer_that_is_ahead_are_written_again() -> None:
+    """Compaction would keep the older ones, and its newer watermark: the next restore would know neither."""
+    outlet = MemoryOutlet()
+    log = [add(number, NOON_MS, "g", f"p{number}", of=9) for number in range(3)]
+    owner = new_lane(outlet)
+    await new_lane(outlet).take(log)
+    await owner.take(log[:1])
+    await owner.heal(outlet.end(TOPICS.changelog), reader(outlet))
+    assert owner.watermark == 2
+    assert row_in(owner.store).arrived_count == 3
+    assert owner.is_sole_writer_until(outlet.end(TOPICS.changelog))
+    outlet.compact(TOPICS.changelog)
+    rows = restore(outlet, MemoryStore())
+    assert rows.rows == owner.store.rows  # type: ignore[attr-defined]
+
+
+async def test_rows_that_a_restore_has_judged_are_not_judged_again() -> None:
+    """It had read what stands before them: here a row of a further run, which the one behind it must not replace."""
+    outlet, store = MemoryOutlet(), MemoryStore()
+    await new_lane(outlet).take([add(0, NOON_MS, of=9)])
+    outlet.write(TOPICS.changelog, 0, [[foreign_row(9, arrived=9)]])
+    outlet.write(TOPICS.changelog, 0, [[foreign_row(7, arrived=7)]])
+    restored = restored_until(outlet, store, 0)
+    lane = new_lane(outlet, store, restored_until=restored.end)
+    lane.changelog_end = restored.own_until
+    await lane.heal(restored.end, reader(outlet))
+    assert row_in(lane.store).arrived_count == 9
+    outlet.compact(TOPICS.changelog)
+    assert row_in(restore(outlet, MemoryStore())).arrived_count == 9
 
 
 async def test_a_heal_waits_for_the_run_that_is_out() -> None:

@@ -140,6 +140,23 @@ async def test_a_lane_that_stays_but_was_written_by_another_is_built_anew(world:
     assert worker.by_partition[0].rows.get(AT_HOME[2].encode()) is not None
 
 
+async def test_what_is_written_under_a_lane_that_stays_is_left_to_that_lane(world: World) -> None:
+    """A restore would put rows into its store that its memory and its deadlines do not know of; the lane takes them over itself."""
+    worker, zombie = world.worker("a"), world.worker("b")
+    await worker.take_over([0], [])
+    await worker.fold(0, run(0, 2))
+    await zombie.take_over([0], [])
+    kept = worker.by_partition[0]
+    ahead = world.folding(zombie.by_partition[0], run(2, 2))
+    worker._changelog.while_restoring = ahead  # type: ignore[attr-defined]  # MemoryChangelog
+    assert await worker.take_over([0, 1], []) == {0: 2, 1: 0}
+    assert worker.by_partition[0] is kept
+    assert kept.store.get(keys.group_row_key(AT_HOME[2].encode())) is None
+    worker.on_ready()
+    await worker.look_for_foreign_writers()
+    assert (kept.watermark, kept.waiting, len(kept.fold.deadlines)) == (3, 4, 4)
+
+
 async def test_a_lane_that_goes_gives_its_files_back(world: World) -> None:
     """And finds them again when it comes back."""
     worker = world.worker()
@@ -158,6 +175,23 @@ async def test_a_standby_becomes_a_lane(world: World) -> None:
     assert await standby.take_over([], [0]) == {}
     assert standby.by_partition == {}
     assert await standby.take_over([0], []) == {0: 2}
+
+
+async def test_a_copy_that_stopped_following_long_ago_is_restored_from_the_beginning(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may have missed deletions that the changelog has forgotten, and would bring the rows back."""
+    owner, standby = world.worker("a"), world.worker("b")
+    await owner.take_over([0], [])
+    await owner.fold(0, run(0, 2))
+    await standby.take_over([], [0])
+    stale = keys.group_row_key(b"deleted long ago")
+    standby._stores[0].write([(stale, b"\x01")], standby._stores[0].changelog_offset)
+    await owner.fold(0, run(2, 1))
+    monkeypatch.setattr(lanes_module, "STORE_MAX_AGE_MS", -1)
+    assert await standby.take_over([0], []) == {0: 3}
+    assert "store_wiped" in caplog.text
+    assert standby._stores[0].get(stale) is None
 
 
 async def test_a_step_that_hangs_ends_the_next_take_over_and_holds_up_no_close(

@@ -15,9 +15,10 @@ from fakes import TOPIC_ID, Messages, Stored, run_header
 from wait_for_me.errors import NotReady
 from wait_for_me_app import restore as restore_module
 from wait_for_me_app.core.rows import Watermark
-from wait_for_me_app.lane import Gap
-from wait_for_me_app.restore import Applier, Changelog, NewestRows, RestoreGivenUp, _messages_until_eof, passes
+from wait_for_me_app.lane import Gap, LoggedRow
+from wait_for_me_app.restore import Applier, Changelog, Restored, RestoreGivenUp, _messages_until_eof, passes
 from wait_for_me_app.storage.keys import WATERMARK_KEY
+from wait_for_me_app.storage.newest_rows import NewestRows
 from wait_for_me_app.storage.rocks_store import open_store
 from wait_for_me_app.storage.row_codec import encode_other
 from wait_for_me_app.storage.store import MemoryStore, Store
@@ -214,7 +215,7 @@ def test_a_store_is_restored_from_the_beginning(changelog: Changelog, topic: tup
     send(topic, 0, (b"G1", b"a", 1), (WATERMARK_KEY, watermark(1), 1), (b"G1", b"zombie", 0), (b"G2", b"b", 2))
     send(topic, 1, (b"G3", b"c", 0))
     stores = {0: MemoryStore(), 1: MemoryStore(), 2: MemoryStore()}
-    assert changelog.restore(stores) == {0: 2, 1: 1, 2: 0}
+    assert changelog.restore(stores) == {0: Restored(2, 4), 1: Restored(1, 1), 2: Restored(0, 0)}
     assert stores[0].rows == {b"G1": b"a", b"G2": b"b", WATERMARK_KEY: watermark(1)}
     assert (stores[1].rows, stores[2].rows) == ({b"G3": b"c"}, {})
     assert [store.changelog_offset for store in stores.values()] == [1, 0, -1]
@@ -229,7 +230,7 @@ def test_a_store_is_brought_forward_from_where_it_is(
     changelog.restore({0: store})
     store.write([(b"G1", b"mine")], 0)
     send(topic, 0, (b"G2", b"b", 2), (b"G3", None, 2))
-    assert changelog.restore({0: store}) == {0: 3}
+    assert changelog.restore({0: store}) == {0: Restored(3, 3)}
     assert (store.get(b"G1"), store.get(b"G2"), store.changelog_offset) == (b"mine", b"b", 2)
     store.close()
 
@@ -239,7 +240,7 @@ def test_a_store_at_the_end_reads_nothing(changelog: Changelog, topic: tuple[Pro
     send(topic, 0, (b"G1", b"a", 1))
     store = MemoryStore()
     store.write((), 0)
-    assert changelog.restore({0: store}) == {0: 1}
+    assert changelog.restore({0: store}) == {0: Restored(1, 1)}
     assert store.rows == {}
 
 
@@ -255,12 +256,11 @@ def test_bounds_are_where_a_partition_begins_and_ends(changelog: Changelog, topi
     assert [(one.first, one.end) for one in found.values()] == [(0, 0), (0, 2)]
 
 
-def test_the_keys_of_a_gap_are_read_to_the_end(changelog: Changelog, topic: tuple[Producer, str]) -> None:
+def test_the_rows_of_a_gap_are_read_to_the_end(changelog: Changelog, topic: tuple[Producer, str]) -> None:
     """What a foreign writer has touched."""
     send(topic, 0, (b"G1", b"a", 1), (b"G2", b"b", 1), (b"G2", None, 1))
-    keys, end, _ = changelog.read_gap(0, 1)
-    assert (list(keys), end) == ([b"G2", b"G2"], 3)
-    assert changelog.read_gap(0, 3) == Gap([], 3, -1)
+    assert changelog.read_gap(0, 1) == Gap([LoggedRow(1, b"G2", b"b", 1), LoggedRow(2, b"G2", None, 1)], 3)
+    assert changelog.read_gap(0, 3) == Gap([], 3)
 
 
 def test_a_broker_that_does_not_answer_is_an_error_with_a_remedy(
