@@ -263,9 +263,7 @@ def _oldest_ms() -> int:
 
 def _why_unfit(store: RocksStore, found: LogBounds) -> str | None:
     """Say why a store cannot be brought up to a changelog with these bounds; a copy whose follower has stopped grows old while open."""
-    if store.changelog_offset < 0:
-        return None
-    if not found.first - 1 <= store.changelog_offset < found.end:
+    if store.changelog_offset >= 0 and not found.first - 1 <= store.changelog_offset < found.end:
         return "it does not fit its changelog"
     if store.changelog_offset + 1 < found.end and store.written_at_ms < _oldest_ms():
         return "it has not followed its changelog for half of delete.retention.ms"

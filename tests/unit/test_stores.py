@@ -276,6 +276,16 @@ def test_writing_keeps_a_store_young(tmp_path: Path) -> None:
     again.close()
 
 
+def test_a_store_whose_first_restore_was_cut_short_grows_old_too(tmp_path: Path) -> None:
+    """It has rows and no offset yet; what has been deleted since would come back."""
+    store = reopened(tmp_path / "rows", now_ms=1_000)
+    store.write([(b"Gx", b"1")], -1)
+    store.close()
+    again = reopened(tmp_path / "rows", oldest_ms=8_000)
+    assert list(again.items(b"G")) == []
+    again.close()
+
+
 def test_an_empty_store_is_never_too_old(tmp_path: Path) -> None:
     """There is nothing in it that could be out of date."""
     reopened(tmp_path / "rows", now_ms=1).close()

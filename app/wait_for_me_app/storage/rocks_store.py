@@ -151,7 +151,7 @@ def open_store(
 def _why_unfit(store: RocksStore, topic_id: uuid.UUID | None, oldest_ms: int) -> str | None:
     if topic_id is not None and store.stored_topic != topic_id.bytes:
         return "it belongs to another changelog topic"
-    if store.changelog_offset >= 0 and store.written_at_ms < oldest_ms:
+    if store.written_at_ms < oldest_ms:  # also one whose first restore was cut short: it has rows, and no offset yet
         return "it is older than half of the changelog's delete.retention.ms"
     try:
         store.read_through()  # 1.7 s for a million rows; a damaged block found later would stop the worker at every start
