@@ -440,3 +440,10 @@ def test_the_counts_are_told_apart() -> None:
     found = (counts.opened, counts.joined, counts.refreshed, counts.duplicates, counts.late, counts.ticks)
     assert found == (1, 1, 1, 1, 1, 1)
     assert counts.closed == {"complete": 1, "timeout": 0, "removed": 0}
+
+
+def test_a_tick_is_no_copy_whatever_its_headers_say() -> None:
+    """Whoever may write ticks could else have genuine re-sent commands taken for copies."""
+    fold = new_fold(partitions=3)
+    take(fold, record(0, NOON_MS, b'{"type":"tick"}', None, headers=[("wfm_rerouted", b"1:100")]))
+    assert (fold.rerouted_from, fold.counts.ticks, fold.counts.duplicates) == ({}, 1, 0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import os
 import shutil
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from itertools import pairwise
@@ -323,25 +325,23 @@ def test_the_bookkeeping_row_is_no_row(tmp_path: Path) -> None:
     store.close()
 
 
-def open_in_another_process(path: Path, answer: Any) -> None:
-    """Try to open a store and say what came of it."""
-    try:
-        reopened(path).close()
-        answer.put("opened")
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer
-        answer.put(str(error))
+OPEN = """
+import sys, uuid
+from pathlib import Path
+from wait_for_me_app.storage.rocks_store import open_store
+try:
+    open_store(Path(sys.argv[1]), topic_id=None, oldest_ms=0).close()
+    print("opened")
+except Exception as error:
+    print(error)
+"""
 
 
 def in_another_process(path: Path) -> str:
-    """Open a store in a process that knows nothing of this one's."""
-    context: Any = multiprocessing.get_context("spawn")
-    answer = context.Queue()
-    process = context.Process(target=open_in_another_process, args=(path, answer))
-    process.start()
-    try:
-        return str(answer.get(timeout=30))
-    finally:
-        process.join()
+    """Open a store in a process that knows nothing of this one's; return what came of it."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}
+    command = [sys.executable, "-c", OPEN, str(path)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 @pytest.mark.parametrize("where", ["this process", "another process"])

@@ -29,7 +29,7 @@ from typing import Final, Protocol
 import msgspec
 
 from wait_for_me.codec import decode_command
-from wait_for_me.commands import Add, Remove, to_ms
+from wait_for_me.commands import Add, Remove, Tick, to_ms
 from wait_for_me.errors import InvalidCommand
 from wait_for_me.partitioner import partition_for
 from wait_for_me_app.core.deadlines import Deadlines
@@ -178,14 +178,14 @@ class Fold:
         except InvalidCommand as error:
             self.effects.rejected.append(Rejected(record, error))
             return
-        if record.headers and self._is_known_copy(record):
+        if type(command) is Tick:
+            self.counts.ticks += 1
+        elif record.headers and self._is_known_copy(record):
             self.counts.duplicates += 1
         elif type(command) is Add:
             self._add(record, command)
         elif type(command) is Remove:
             self._remove(record, command)
-        else:
-            self.counts.ticks += 1
 
     def has_due(self, now_ms: int) -> bool:
         """Return whether an open round's deadline is at or before `now_ms`; decides nothing, and puts stale entries where they belong.
