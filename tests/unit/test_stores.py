@@ -326,7 +326,7 @@ def test_the_bookkeeping_row_is_no_row(tmp_path: Path) -> None:
 
 
 OPEN = """
-import sys, uuid
+import sys
 from pathlib import Path
 from wait_for_me_app.storage.rocks_store import open_store
 try:

@@ -91,14 +91,13 @@ def encode_fire(
     """Return the fire's value; `arrivals` are the first to have come, at most as many as a fire may name."""
     arrived = [_ArrivedValue(arrival.participant_key, rfc3339(arrival.at_ms)) for arrival in arrivals]
     named = arrived if len(arrived) <= _SURELY_FITTING else _fitting(arrived)
-    missing_count = row.number_of_participants - row.arrived_count
     fire = _FireValue(
         fire_id,
         group_key.decode(),
         reason,
         row.number_of_participants,
         row.arrived_count,
-        max(0, missing_count),
+        max(0, row.number_of_participants - row.arrived_count),
         named,
         len(named) < row.arrived_count,
         row.conflict_count,
