@@ -218,7 +218,7 @@ class Lane:
             self._own_until = min(self._own_until, self.changelog_end - 1)
             gap = await read(self.identity.partition, self.changelog_end)
             self.changelog_end = gap.end
-            behind = self._take_what_is_ahead(gap.rows)
+            behind = self._take_what_counts(gap.rows)
             again = [[(row_key, self.store.get(row_key))] for row_key in behind if row_key != keys.WATERMARK_KEY]
             units = [*again, [self._watermark_change()]] if behind else []
             if units:
@@ -229,7 +229,7 @@ class Lane:
             self.counts.healed += 1
             log.error("foreign_writer_healed", extra={"partition": self.identity.partition, "rows": len(again)})
 
-    def _take_what_is_ahead(self, rows: Sequence[LoggedRow]) -> Sequence[bytes]:
+    def _take_what_counts(self, rows: Sequence[LoggedRow]) -> Sequence[bytes]:
         """Apply the rows of a gap that count, as a restore would; return the keys that must be written again.
 
         A strike is no outcome of the commands: another's is always written over.

@@ -234,7 +234,7 @@ _ZOMBIES: Final = (
     _one(
         "leaves_what_is_ahead",
         "an owner that is behind a zombie puts older rows behind the zombie's newer ones",
-        (Lane, "_take_what_is_ahead", "if row.offset < self.restored_until", "if True"),
+        (Lane, "_take_what_counts", "if row.offset < self.restored_until", "if True"),
     ),
     _one(
         "heals_beside_a_run",
