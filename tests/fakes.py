@@ -24,8 +24,9 @@ from wait_for_me.topic_names import TopicNames
 from wait_for_me_app.commands_log import CommandsLogCheck
 from wait_for_me_app.core.fold import LOG_APPEND_TIME, Identity
 from wait_for_me_app.faust_lanes.intake import FetchedRecord
-from wait_for_me_app.lane import RUN_HEADER, Gap, Lane, LoggedRow, Message
+from wait_for_me_app.lane import Gap, Lane, LoggedRow, Message
 from wait_for_me_app.restore import Applier, LogBounds, Restored, RestoreGivenUp
+from wait_for_me_app.storage.run_end import RunEnd, run_end_in
 from wait_for_me_app.storage.store import Change, MemoryStore, Store
 
 TOPICS = TopicNames("t")
@@ -258,12 +259,8 @@ def restored_until(outlet: MemoryOutlet, store: Store, partition: int) -> Restor
 async def gap_of(outlet: MemoryOutlet, partition: int, start: int) -> Gap:
     """Read the changelog from an offset to its end, as `restore.Changelog.read_gap` does."""
     found = [one for one in outlet.read(TOPICS.changelog, partition) if one.offset >= start and one.key is not None]
-    rows = [LoggedRow(one.offset, one.key, one.value, _run_end(one)) for one in found]
+    rows = [LoggedRow(one.offset, one.key, one.value, run_end_in(one.headers)) for one in found]
     return Gap(rows, outlet.end(TOPICS.changelog, partition))
-
-
-def _run_end(record: Any) -> int:
-    return int(dict(record.headers).get(RUN_HEADER, -1))
 
 
 class MemoryChangelog:
@@ -387,4 +384,4 @@ def take_over(outlet: MemoryOutlet, store: Store | None = None, **more: Any) -> 
 
 def run_header(watermark: int) -> tuple[str, bytes]:
     """Return the header that says which run wrote a changelog record."""
-    return RUN_HEADER, b"%d" % watermark
+    return RunEnd(watermark).header()

@@ -48,6 +48,7 @@ from wait_for_me_app.storage.row_codec import (
     encode_other,
     is_open_round,
 )
+from wait_for_me_app.storage.run_end import NO_RUN, RunEnd, run_end_of
 from wait_for_me_app.storage.store import Change, Store
 from wait_for_me_app.storage.working_set import WorkingSet
 
@@ -58,9 +59,6 @@ Message = tuple[bytes | None, bytes | None, Headers]
 """Key, value and headers of a record to append."""
 
 NO_HEADERS: Final[Headers] = []
-RUN_HEADER: Final = "wfm_run"
-"""On every changelog record: the last offset of the run that wrote it, by which a zombie's record is known."""
-
 CLOSINGS_A_SLICE: Final = 1500
 """How many timeouts are settled before the loop gets its turn: about 25 ms of work."""
 
@@ -95,8 +93,7 @@ class LoggedRow(NamedTuple):
     offset: int
     row_key: bytes
     value: bytes | None
-    run_end: int
-    """The last offset of the run that wrote it."""
+    run_end: RunEnd
 
 
 class Gap(NamedTuple):
@@ -152,7 +149,7 @@ class Lane:
     def _load(self) -> None:
         """Take rows, stream time and strike from the store, and build the deadline index from them."""
         watermark = self._stored_watermark()
-        self.watermark = watermark.offset if watermark else -1
+        self._run_end = run_end_of(watermark) if watermark else NO_RUN
         self.folded_topic = (uuid.UUID(watermark.topic_id), watermark.partitions) if watermark else None
         self.strike = self._stored_strike()
         self.rows = WorkingSet(self.store, hot_rows=self.hot_rows)
@@ -168,6 +165,11 @@ class Lane:
             self.rows.note_orphan(group_key, opened_offset)
 
     # -- what the worker calls
+
+    @property
+    def watermark(self) -> int:
+        """The last offset whose effects are all safe; -1 for none."""
+        return self._run_end.offset
 
     async def take(self, records: Sequence[Record]) -> bool:
         """Fold a run and apply its effects in order; when this returns True, all of it is safe. False: the lane has been given up.
@@ -281,27 +283,27 @@ class Lane:
                     await self._strike(record, error)
                 await self._set_aside(record, error)
             self._folded = record.offset
-        await self._commit()
+        await self._commit(RunEnd(self._folded))
 
     async def _settle_the_rest(self, record: Record) -> None:
         """Close what else the record's time makes due, in slices that are committed one by one."""
         closed = CLOSINGS_A_SLICE
         while closed >= CLOSINGS_A_SLICE:
             try:
-                await self._commit()
+                await self._commit(RunEnd(self._folded, self.fold.closed_until))
             except Exception as error:  # not the record's fault: no strike
                 raise LaneFailure(f"partition {self.identity.partition}: {error!r}") from error
             await asyncio.sleep(0)
             closed = self.fold.advance(record, CLOSINGS_A_SLICE)
 
-    async def _commit(self) -> None:
+    async def _commit(self, run_end: RunEnd) -> None:
         effects = _without_oversized_copies(self.fold.take_effects())
         crash_point("K1")
         await self._send(effects)
         crash_point("K4")
         units = self.rows.pack()
-        moved = self._folded > self.watermark
-        self.watermark = max(self.watermark, self._folded)
+        moved = run_end > self._run_end
+        self._run_end = max(self._run_end, run_end)
         if not (units or moved):
             return
         units.append([self._watermark_change()])
@@ -333,7 +335,7 @@ class Lane:
 
     async def _append_rows(self, units: Sequence[Sequence[Change]]) -> int:
         """Append rows to the changelog, a unit a batch at least; return the last offset."""
-        run = [(RUN_HEADER, b"%d" % self.watermark)]
+        run = [self._run_end.header()]
         messages = [[(key, value, run) for key, value in unit] for unit in units]
         appended = await self.outlet.append(self.topics.changelog, self.identity.partition, messages)
         count = sum(map(len, units))
@@ -466,11 +468,12 @@ class Lane:
     def _watermark_change(self) -> Change:
         identity = self.identity
         watermark = Watermark(
-            offset=self.watermark,
+            offset=self._run_end.offset,
             stream_time_ms=self.fold.stream_time_ms,
             topic_id=str(identity.topic_id),
             partitions=identity.partitions,
             rerouted=self.fold.rerouted_from,
+            closed_until=self._run_end.closed_until,
         )
         return keys.WATERMARK_KEY, encode_other(watermark)
 

@@ -19,9 +19,10 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from wait_for_me.errors import NotReady
 from wait_for_me_app.broker_failover import PASSING, is_passing
 from wait_for_me_app.crash_points import crash_point
-from wait_for_me_app.lane import RUN_HEADER, Gap, LoggedRow
+from wait_for_me_app.lane import Gap, LoggedRow
 from wait_for_me_app.storage import keys
 from wait_for_me_app.storage.newest_rows import NewestRows
+from wait_for_me_app.storage.run_end import run_end_in
 from wait_for_me_app.storage.store import Change, Store
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,9 @@ class Changelog:
             consumer.assign([TopicPartition(self._topic, partition, start)])
             messages = [message for message in _messages_until_eof(consumer, 1) if message.offset() < end]
             keyed = [message for message in messages if message.key() is not None]
-            return Gap([LoggedRow(one.offset(), one.key(), one.value(), _run_end(one)) for one in keyed], end)
+            return Gap(
+                [LoggedRow(one.offset(), one.key(), one.value(), run_end_in(one.headers())) for one in keyed], end
+            )
         finally:
             consumer.close()
 
@@ -171,7 +174,7 @@ class Applier:
     def take(self, message: Any) -> None:
         """Add one changelog record."""
         key, value = message.key(), message.value()
-        if key is None or self._newest.counts(key, value, _run_end(message)):
+        if key is None or self._newest.counts(key, value, run_end_in(message.headers())):
             if key is not None:
                 self._changes.append((key, value))
             if self.first_ignored is None and key == keys.WATERMARK_KEY:
@@ -264,11 +267,3 @@ def _messages_until_eof(
             raise NotReady(
                 f"no answer from Kafka for {TIMEOUT_SECONDS:.0f} s while reading a changelog; check the brokers"
             )
-
-
-def _run_end(message: Any) -> int:
-    """Return the last offset of the run that wrote a record; one without the header counts as the oldest."""
-    for name, value in message.headers() or ():
-        if name == RUN_HEADER:
-            return int(value)
-    return -1

@@ -82,7 +82,7 @@ _ORDER: Final = (
     _one(
         "watermark_one_too_far",
         "the watermark names a record that has not been folded",
-        (Lane, "_watermark_change", "offset=self.watermark,", "offset=self.watermark + 1,"),
+        (Lane, "_watermark_change", "offset=self._run_end.offset,", "offset=self._run_end.offset + 1,"),
     ),
     _one(
         "goes_on_one_too_far",
@@ -199,6 +199,11 @@ _ZOMBIES: Final = (
         "interleaved_runs",
         "of two workers' runs that were written interleaved, a restore takes the last row instead of the furthest",
         (restore.NewestRows, "counts", " or run_end < self._uncovered.get(row_key, run_end)", ""),
+    ),
+    _one(
+        "slices_look_alike",
+        "runs that end amid the timeouts of the same record count as equally new",
+        (Lane, "_settle_the_rest", "RunEnd(self._folded, self.fold.closed_until)", "RunEnd(self._folded)"),
     ),
     _one(
         "tombstones_skipped",

@@ -14,7 +14,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, TopicPartition
 
 from simulation.tasks import Pending
-from wait_for_me_app.lane import RUN_HEADER
+from wait_for_me_app.storage.run_end import NO_RUN, RunEnd, run_end_in
 
 COMPACTION_LAG_MS: Final = 3_600_000
 DELETE_RETENTION_MS: Final = 24 * 3_600_000
@@ -127,10 +127,10 @@ class Partition:
 
     def is_in_order(self) -> bool:
         """Return whether each key's last record is of the furthest run that wrote it, which is what compaction keeps."""
-        furthest: dict[bytes | None, int] = {}
+        furthest: dict[bytes | None, RunEnd] = {}
         for record in self.records:
-            run_end = int(dict(record.headers).get(RUN_HEADER, -1))
-            if run_end < furthest.get(record.key, -1):
+            run_end = run_end_in(record.headers)
+            if run_end < furthest.get(record.key, NO_RUN):
                 return False
             furthest[record.key] = run_end
         return True

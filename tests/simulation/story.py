@@ -8,18 +8,26 @@ from typing import Any
 from wait_for_me_app.core.rows import OpenRound
 from wait_for_me_app.storage import keys
 from wait_for_me_app.storage.row_codec import decode_round, decode_watermark
+from wait_for_me_app.storage.run_end import RunEnd, run_end_in
 
 
 def show(topic: str, key: bytes | None, value: bytes | None, headers: Any) -> str:
     """Return one line for a record."""
     if topic.endswith("changelog"):
-        return f"{_row(key or b'', value)} (run {dict(headers)['wfm_run'].decode()})"
+        return f"{_row(key or b'', value)} (run {_run(run_end_in(headers))})"
     marks = " ".join(f"{name}={text.decode()}" for name, text in headers if name.startswith("wfm_"))
     if topic.endswith("fires"):
         fire = json.loads(value or b"{}")
         names = "".join(one["participant_key"][:1] for one in fire["arrived"])
         return f"{fire['reason']} {fire['group_key']} #{fire['opened_offset']}-{fire['closed_offset']} {fire['arrived_count']} [{names}]"
     return f"{_command(value)} {marks}".rstrip()
+
+
+def _run(run_end: RunEnd) -> str:
+    until = run_end.closed_until
+    return f"{run_end.offset}" + (
+        f" until {int.from_bytes(until[:8]) % 10_000_000} {until[8:].decode()}" if until else ""
+    )
 
 
 def _row(key: bytes, value: bytes | None) -> str:

@@ -590,6 +590,26 @@ def test_a_closing_in_slices_is_judged_by_what_it_vouches_for(monkeypatch: pytes
     assert world.codes() == {}
 
 
+def test_a_round_that_is_open_behind_its_settled_slice_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watermark says that all that was due up to there has been closed."""
+    monkeypatch.setattr(lane_module, "CLOSINGS_A_SLICE", 2)
+    world = Deployment()
+    for number in range(5):
+        world.add(group_on(0, f"s{number}-"), "p1")
+    world.work()
+    opened = world.log("changelog")[0]
+    world.now_ms += WAIT_MS
+    world.tick()
+    world.outlet.die_at(3)
+    with pytest.raises(Killed):
+        world.work(0)
+    mark = world.log("changelog")[-1]
+    assert (mark.key, opened.key[:1]) == (keys.WATERMARK_KEY, keys.GROUP)
+    assert world.codes() == {}
+    world.write("changelog", opened.key, opened.value, headers=mark.headers)
+    assert world.codes() == {"state_differs": 1}
+
+
 # --- what can only be judged in part ---------------------------------------------------------------------------------
 
 

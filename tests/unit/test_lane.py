@@ -407,6 +407,23 @@ async def test_records_before_the_one_that_is_sliced_are_safe_with_the_first_sli
     assert [fire["group_key"] for fire in fires_in(outlet)] == ["c", "a", "b"]
 
 
+async def test_a_zombie_before_the_slices_does_not_undo_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its run ended behind the same record; were its open rows believed, a successor would close their rounds once more."""
+    monkeypatch.setattr(lane_module, "CLOSINGS_A_SLICE", 2)
+    opened = [add(number, NOON_MS, f"g{number}") for number in range(5)]
+    outlet, zombies = MemoryOutlet(), MemoryOutlet()
+    await new_lane(zombies).take(opened)
+    owner = new_lane(outlet)
+    await owner.take(opened)
+    outlet.die_at(3)  # the rows of the second slice: those of the first are safe
+    with pytest.raises(Killed):
+        await owner.take([tick(5, NOON_MS + 60_000)])
+    outlet.live_again()
+    outlet.write(TOPICS.changelog, 0, [[(one.key, one.value, one.headers)] for one in zombies.read(TOPICS.changelog)])
+    successor = take_over(outlet)
+    assert [type(row_in(successor.store, f"g{number}")) for number in range(5)] == [ClosedRound] * 2 + [OpenRound] * 3
+
+
 # -- takeover
 
 

@@ -8,28 +8,40 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from confluent_kafka import Consumer, KafkaError, Producer
 
 from fakes import TOPIC_ID, Messages, Stored, run_header
 from wait_for_me.errors import NotReady
 from wait_for_me_app import restore as restore_module
+from wait_for_me_app.core.deadlines import entry
 from wait_for_me_app.core.rows import Watermark
 from wait_for_me_app.lane import Gap, LoggedRow
 from wait_for_me_app.restore import Applier, Changelog, Restored, RestoreGivenUp, _messages_until_eof, passes
 from wait_for_me_app.storage.keys import WATERMARK_KEY
 from wait_for_me_app.storage.newest_rows import NewestRows
 from wait_for_me_app.storage.rocks_store import open_store
-from wait_for_me_app.storage.row_codec import encode_other
+from wait_for_me_app.storage.row_codec import decode_watermark, encode_other
+from wait_for_me_app.storage.run_end import NO_RUN, RunEnd, run_end_in
 from wait_for_me_app.storage.store import MemoryStore, Store
 
 
-def watermark(offset: int) -> bytes:
+def watermark(offset: int, closed_until: bytes = b"") -> bytes:
     """A watermark's row."""
-    return encode_other(Watermark(offset=offset, stream_time_ms=0, topic_id=str(TOPIC_ID), partitions=1, rerouted={}))
+    return encode_other(
+        Watermark(
+            offset=offset,
+            stream_time_ms=0,
+            topic_id=str(TOPIC_ID),
+            partitions=1,
+            rerouted={},
+            closed_until=closed_until,
+        )
+    )
 
 
-def written(*records: tuple[bytes | None, bytes | None, int | None]) -> list[Messages]:
+def written(*records: tuple[bytes | None, bytes | None, int | RunEnd | None]) -> list[Messages]:
     """Changelog records of (key, value, end of the run that wrote it)."""
     return [
         Messages(
@@ -38,11 +50,16 @@ def written(*records: tuple[bytes | None, bytes | None, int | None]) -> list[Mes
                 timestamp_ms=0,
                 key=key,
                 value=value,
-                headers=(("other", b"x"),) if end is None else (("other", b"x"), run_header(end)),
+                headers=(("other", b"x"),) if end is None else (("other", b"x"), end_of(end).header()),
             )
         )
         for offset, (key, value, end) in enumerate(records)
     ]
+
+
+def end_of(run: int | RunEnd) -> RunEnd:
+    """A number stands for the record behind which a run ended."""
+    return run if isinstance(run, RunEnd) else RunEnd(run)
 
 
 def applied(messages: list[Messages], store: MemoryStore | None = None) -> MemoryStore:
@@ -115,6 +132,38 @@ def test_of_two_runs_written_interleaved_the_further_one_counts() -> None:
     assert caught_up.get(b"G1") == b"caught up"
 
 
+def test_of_runs_that_end_behind_the_same_record_the_one_amid_its_timeouts_is_further() -> None:
+    """A zombie that stands before the first slice, or between two, must not undo what the second has closed."""
+    first, second = RunEnd(5, entry(70, b"a")), RunEnd(5, entry(70, b"b"))
+    closed = ((b"G1", b"closed", second), (WATERMARK_KEY, watermark(*second), second))
+    for behind in (RunEnd(5), first):
+        zombie = ((b"G1", b"open", behind), (WATERMARK_KEY, watermark(*behind), behind))
+        store = applied(written(*closed, *zombie))
+        assert (store.get(b"G1"), store.get(WATERMARK_KEY)) == (b"closed", watermark(*second))
+        assert applied(written(closed[0], zombie[0])).get(b"G1") == b"closed"
+    store = applied(written(*closed, (b"G1", b"freed", 6)))
+    assert store.get(b"G1") == b"freed"
+
+
+def test_the_end_of_a_run_is_read_from_the_headers_as_it_was_written() -> None:
+    """Keys are any bytes, the sign between the two parts among them."""
+    for end in (
+        RunEnd(-1),
+        RunEnd(0),
+        RunEnd(5, entry(58, b"a:b:")),
+        RunEnd(1 << 40, entry(1 << 41, bytes(range(256)))),
+    ):
+        assert run_end_in([("other", b"1:2"), end.header()]) == end
+    assert run_end_in(None) == run_end_in([("other", b"7")]) == NO_RUN
+
+
+def test_a_watermark_of_an_earlier_release_is_read() -> None:
+    """It ended with what was re-sent."""
+    value = watermark(9)
+    earlier = value[:1] + msgspec.msgpack.encode(msgspec.msgpack.decode(value[1:])[:-1])
+    assert decode_watermark(WATERMARK_KEY, earlier) == decode_watermark(WATERMARK_KEY, value)
+
+
 def test_a_record_without_a_run_counts_only_before_the_first_watermark() -> None:
     """Nobody of this release wrote it; the oldest of all."""
     store = applied(written((b"G1", b"a", None), (WATERMARK_KEY, watermark(0), 0), (b"G1", b"b", None)))
@@ -132,15 +181,15 @@ def test_the_watermark_of_a_store_that_is_brought_forward_counts_from_the_start(
 def test_what_was_ignored_is_counted() -> None:
     """For the log line of a take-over."""
     newest = NewestRows(applied(written((WATERMARK_KEY, watermark(9), 9))))
-    assert [newest.counts(b"G1", b"x", end) for end in (8, 9, 10)] == [False, True, True]
+    assert [newest.counts(b"G1", b"x", RunEnd(end)) for end in (8, 9, 10)] == [False, True, True]
     assert newest.ignored == 1
 
 
 def test_a_deleted_watermark_is_no_watermark() -> None:
     """A tombstone of that key says nothing about offsets."""
     newest = NewestRows(MemoryStore())
-    assert newest.counts(WATERMARK_KEY, None, -1)
-    assert newest.watermark == -1
+    assert newest.counts(WATERMARK_KEY, None, NO_RUN)
+    assert newest.watermark == NO_RUN
 
 
 # -- writing
@@ -259,7 +308,9 @@ def test_bounds_are_where_a_partition_begins_and_ends(changelog: Changelog, topi
 def test_the_rows_of_a_gap_are_read_to_the_end(changelog: Changelog, topic: tuple[Producer, str]) -> None:
     """What a foreign writer has touched."""
     send(topic, 0, (b"G1", b"a", 1), (b"G2", b"b", 1), (b"G2", None, 1))
-    assert changelog.read_gap(0, 1) == Gap([LoggedRow(1, b"G2", b"b", 1), LoggedRow(2, b"G2", None, 1)], 3)
+    assert changelog.read_gap(0, 1) == Gap(
+        [LoggedRow(1, b"G2", b"b", RunEnd(1)), LoggedRow(2, b"G2", None, RunEnd(1))], 3
+    )
     assert changelog.read_gap(0, 3) == Gap([], 3)
 
 

@@ -1,8 +1,8 @@
 """What the changelog of one partition says: its rows as a restore would take them, read by this file's own means.
 
-The rules are those of docs/decisions/0007: every record carries the last offset of the run that wrote it (`wfm_run`). A record whose
-run ended below the largest watermark read before it is ignored; of rows that no watermark covers yet the further run's counts. The
-bytes are those of `docs/delivery.md`'s changelog: a format byte, for a group its due time, then msgpack, of which only what is
+The rules are those of docs/decisions/0007: every record says where the run ended that wrote it (`wfm_run`): behind an offset and, in
+a run amid the timeouts that the next record causes, a deadline and a key. A record whose run ended before the furthest watermark read so far is
+ignored; of rows that no watermark covers yet the further run's counts. The bytes are those of `docs/delivery.md`'s changelog: a format byte, for a group its due time, then msgpack, of which only what is
 written is read here.
 """
 
@@ -23,6 +23,11 @@ _SIZES = {0xC4: ">B", 0xC5: ">H", 0xC6: ">I", 0xD9: ">B", 0xDA: ">H", 0xDB: ">I"
           0xDF: ">I"}  # fmt: skip
 
 
+End = tuple[int, bytes]
+"""Where a run ended: a command's offset, and the deadline and key up to which rounds have timed out behind it."""
+NOWHERE: End = (-1, b"")
+
+
 class Damaged(Exception):
     """Bytes that are not what a worker writes."""
 
@@ -36,13 +41,14 @@ class Mark:
     topic_id: str
     partitions: int
     resent: dict[int, int]
+    timed_out: bytes
 
 
 @dataclass(kw_only=True)
 class Changelog:
-    """A partition's rows: by row key their bytes and the last offset of the run that wrote them."""
+    """A partition's rows: by row key the end of the run that wrote them and their bytes."""
 
-    rows: dict[bytes, tuple[int, bytes | None]] = field(default_factory=dict)
+    rows: dict[bytes, tuple[End, bytes | None]] = field(default_factory=dict)
     mark: Mark | None = None
     ignored: int = 0
     unreadable: list[tuple[int, str]] = field(default_factory=list)  # offset, why
@@ -52,35 +58,52 @@ class Changelog:
         """The last offset that is folded; -1 if none is."""
         return self.mark.offset if self.mark else -1
 
+    @property
+    def settled_until(self) -> End:
+        """Where the run ended whose rows are all here."""
+        return (self.mark.offset, self.mark.timed_out) if self.mark else NOWHERE
+
     def take(self, record: Record) -> None:
         """Take the next record of the changelog."""
         if record.key is None:
             return
-        run_end = int(dict(record.headers).get("wfm_run") or -1)
+        run_end = _end_of_the_run(record)
         known = self.rows.get(record.key)
-        uncovered = known[0] if known and known[0] > self.watermark else run_end
-        if run_end < self.watermark or run_end < uncovered:
+        uncovered = known[0] if known and known[0] > self.settled_until else run_end
+        if run_end < self.settled_until or run_end < uncovered:
             self.ignored += 1
         elif record.key == b"W":
             self._move(record)
-        elif record.value is None and run_end <= self.watermark:
+        elif record.value is None and run_end <= self.settled_until:
             self.rows.pop(record.key, None)
         else:
             self.rows[record.key] = run_end, record.value
 
     def _move(self, record: Record) -> None:
         try:
-            offset, now, topic_id, partitions, resent = unpacked(record.value, 1)
-            mark = Mark(offset=offset, now=now, topic_id=topic_id, partitions=partitions, resent=resent)
+            offset, now, topic_id, partitions, resent, *more = unpacked(record.value, 1)
+            mark = Mark(
+                offset=offset,
+                now=now,
+                topic_id=topic_id,
+                partitions=partitions,
+                resent=resent,
+                timed_out=more[0] if more else b"",
+            )
         except (Damaged, ValueError, TypeError) as error:
             self.unreadable.append((record.offset, f"a watermark that cannot be read ({error})"))
             return
-        if mark.offset >= self.watermark:
+        if (mark.offset, mark.timed_out) >= self.settled_until:
             self.mark = mark
 
     def settled(self, key: bytes) -> bytes | None:
         """Return a row's value, if there is one."""
-        return self.rows.get(key, (0, None))[1]
+        return self.rows.get(key, (NOWHERE, None))[1]
+
+
+def _end_of_the_run(record: Record) -> End:
+    offset, _, timed_out = (dict(record.headers).get("wfm_run") or b"-1").partition(b":")
+    return int(offset), timed_out
 
 
 def read_changelog(records: Iterable[Record]) -> Changelog:
@@ -104,6 +127,11 @@ def participant_row_key(group: bytes, opened_offset: int, participant: str) -> b
 def arrival_row_key(group: bytes, opened_offset: int, index: int) -> bytes:
     """Return the key of the row that says who came as the `index`-th, from 0."""
     return b"A" + struct.pack(">H", len(group)) + group + struct.pack(">QI", opened_offset, index)
+
+
+def deadline_entry(due_ms: int, group: bytes) -> bytes:
+    """Return what says where a round stands among those that time out."""
+    return struct.pack(">Q", due_ms) + group
 
 
 def round_of(value: bytes) -> list[Any]:

@@ -1,8 +1,8 @@
 """The rows of one partition against the fold of its commands up to the watermark.
 
 Rows of a run that has not got its watermark yet are left out: what they say is of later commands. A run that closes very many rounds writes
-its rows in slices, whose watermark carries the next record's time already; then rows that are due and still open are right, too, and so are
-rows that the next record has closed.
+its rows in slices, whose watermark carries the next record's time already; then rows that are due and still open are right, too, if they
+come behind the last deadline that the watermark says is settled.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from .reference import LOG_APPEND_TIME, Lane, Round
 from .rows import (
     INLINE_ARRIVALS,
     NAMED_ARRIVALS,
+    NOWHERE,
     OPEN,
     Changelog,
     Damaged,
     arrival_row_key,
+    deadline_entry,
     group_row_key,
     participant_row_key,
     round_of,
@@ -58,8 +60,8 @@ def _is_of_the_next(lane: Lane, now: int, behind: Record | None) -> bool:
 
 
 def _difference(lane: Lane, changelog: Changelog, group: bytes, round_: Round, in_slices: bool) -> str | None:
-    run_end, value = changelog.rows.get(group_row_key(group), (0, None))
-    if run_end > changelog.watermark:
+    run_end, value = changelog.rows.get(group_row_key(group), (NOWHERE, None))
+    if run_end > changelog.settled_until:
         return None
     try:
         row = round_of(value) if value is not None else None
@@ -68,12 +70,12 @@ def _difference(lane: Lane, changelog: Changelog, group: bytes, round_: Round, i
     is_freed = lane.find(group) is None
     if row is None:
         return None if is_freed else f"it has no row, and a round that was opened at {round_.opened_offset}"
-    if (
-        row[0] != OPEN and row[6] > changelog.watermark
-    ):  # closed by the next record, in a slice without its watermark yet
-        return None
     if in_slices and row[0] == OPEN and row[3] == round_.opened_offset and row[6] <= lane.now:
-        return None
+        return (
+            None
+            if deadline_entry(row[6], group) > changelog.settled_until[1]
+            else "it is due, and its slice is settled"
+        )
     if round_.closed_at is None:
         return _open_difference(changelog, group, round_, row)
     if is_freed and (row[0] == OPEN or row[5] + row[7] <= lane.now):
@@ -121,7 +123,7 @@ def _later_difference(changelog: Changelog, group: bytes, round_: Round) -> str 
 
 def _rows_of_nobody(lane: Lane, changelog: Changelog) -> Iterator[Difference]:
     for key, (run_end, value) in changelog.rows.items():
-        if key[:1] == b"G" and value is not None and run_end <= changelog.watermark:
+        if key[:1] == b"G" and value is not None and run_end <= changelog.settled_until:
             group = key[3 : 3 + int.from_bytes(key[1:3], "big")]
             if group not in lane.rounds:
                 yield group, "it has a row, and the commands never opened a round of it here"

@@ -32,7 +32,7 @@ from wait_for_me.codec import decode_command
 from wait_for_me.commands import Add, Remove, Tick, to_ms
 from wait_for_me.errors import InvalidCommand
 from wait_for_me.partitioner import partition_for
-from wait_for_me_app.core.deadlines import Deadlines
+from wait_for_me_app.core.deadlines import Deadlines, entry
 from wait_for_me_app.core.fires import FireIds, encode_fire
 from wait_for_me_app.core.rows import (
     ARRIVALS_NAMED_IN_A_FIRE,
@@ -126,6 +126,7 @@ class Fold:
 
     __slots__ = (
         "_fire_ids",
+        "closed_until",
         "counts",
         "deadlines",
         "effects",
@@ -148,6 +149,7 @@ class Fold:
         self.rows = rows
         self.deadlines = deadlines
         self.stream_time_ms = stream_time_ms
+        self.closed_until = b""
         self.rerouted_from = dict(rerouted_from or {})
         self.effects = Effects([], [], [])
         self.counts = Counts()
@@ -235,6 +237,7 @@ class Fold:
             else:
                 self._close(group_key, row, TIMEOUT, offset, changed_offset=offset - 1, closed_at_ms=row.deadline_ms)
                 self.deadlines.watch_again(group_key, row.deadline_ms + row.linger_ms)
+                self.closed_until = entry(row.deadline_ms, group_key)
                 closed += 1
         return closed
 

@@ -85,7 +85,8 @@ Round = OpenRound | ClosedRound
 class Watermark(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     """The last command offset whose effects are all safe in Kafka, with what a successor needs to go on behind it.
 
-    `rerouted` holds the largest source offset taken over from each partition that has re-sent misplaced commands to this one.
+    `closed_until` is not empty while the next record's timeouts are being settled in slices: it is the last one's entry in the
+    deadlines. `rerouted` holds the largest source offset taken over from each partition that has re-sent misplaced commands to this one.
     """
 
     offset: int
@@ -93,6 +94,7 @@ class Watermark(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
     topic_id: str
     partitions: int
     rerouted: dict[int, int]
+    closed_until: bytes = b""
 
 
 class Strike(msgspec.Struct, array_like=True, frozen=True, kw_only=True):
