@@ -27,8 +27,9 @@ from wait_for_me_app.core.fires import encode_fire
 from wait_for_me_app.core.fold import LOG_APPEND_TIME, Fold, Identity
 from wait_for_me_app.faust_lanes.intake import FetchedRecord
 from wait_for_me_app.faust_lanes.outlet import BATCH_MAX_BYTES, KafkaOutlet, _batches
-from wait_for_me_app.lane import NO_HEADERS, RUN_HEADER, Lane, Message
+from wait_for_me_app.lane import NO_HEADERS, Lane, Message
 from wait_for_me_app.storage.rocks_store import _options, open_store
+from wait_for_me_app.storage.run_end import RunEnd
 from wait_for_me_app.storage.store import Change, MemoryStore
 from wait_for_me_app.storage.working_set import WorkingSet
 
@@ -52,7 +53,7 @@ class Run:
 
     def row_messages(self) -> list[list[Message]]:
         """Return the rows as a lane appends them."""
-        header = [(RUN_HEADER, b"%d" % self.records[-1].offset)]
+        header = [RunEnd(self.records[-1].offset).header()]
         return [[(key, value, header) for key, value in unit] for unit in self.units]
 
     def fire_messages(self) -> list[tuple[Message]]:
