@@ -9,12 +9,13 @@ or once a fire; nothing is done per command.
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from wait_for_me.topic_names import TopicNames
 from wait_for_me_app.exposition import Histogram, Sample, process_samples
@@ -129,8 +130,7 @@ class CountingOutlet:
                 self._counters.fire_lateness.observe(max(0, appended_at_ms - times.deadline_at_ms) / 1000)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FireTimes:
+class FireTimes(NamedTuple):
     """What is counted of a fire."""
 
     reason: str
@@ -156,12 +156,13 @@ def times_of(fire: bytes) -> FireTimes | None:
     if reason is None or times is None:
         return None
     try:
-        opened, deadline, fired = (_ms_of(text) for text in times.groups())
+        opened, deadline, fired = times.groups()
+        return FireTimes(reason[1].decode(), _ms_of(opened), _ms_of(deadline), _ms_of(fired))
     except ValueError:
         return None
-    return FireTimes(reason=reason[1].decode(), opened_at_ms=opened, deadline_at_ms=deadline, fired_at_ms=fired)
 
 
+@functools.lru_cache(maxsize=8192)  # as in `core.fires.rfc3339`, most times come again
 def _ms_of(text: bytes) -> int:
     return round(datetime.fromisoformat(text.decode()).timestamp() * 1000)
 

@@ -261,7 +261,7 @@ class Process:
         if not records:
             return False
         self.positions[partition] = records[-1].offset + 1
-        intake.offer(records, sum(record.size_bytes for record in records))
+        intake.offer(records, [record.size_bytes for record in records])
         self._ring(partition, intake)
         return True
 

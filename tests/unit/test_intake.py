@@ -22,8 +22,8 @@ from wait_for_me_app.faust_lanes import intake as intake_module
 from wait_for_me_app.faust_lanes.app import LaneApp, create_app
 from wait_for_me_app.faust_lanes.fetch import Fetched, FetchThread, PositionLost
 from wait_for_me_app.faust_lanes.intake import (
-    FULL_BYTES,
-    FULL_RECORDS,
+    ENOUGH_RUNS,
+    FULL_RUNS,
     RUN_MAX_BYTES,
     RUN_MAX_RECORDS,
     FetchedRecord,
@@ -40,7 +40,7 @@ def fetched(offset: int, size: int = 10) -> FetchedRecord:
 
 def offer(intake: Intake, *records: FetchedRecord) -> None:
     """Offer records with their size."""
-    intake.offer(list(records), sum(record.size_bytes for record in records))
+    intake.offer(list(records), [record.size_bytes for record in records])
 
 
 def taken(intake: Intake) -> list[int]:
@@ -129,22 +129,39 @@ def test_records_from_before_the_position_are_an_error() -> None:
 def test_it_is_full_by_bytes_or_by_records() -> None:
     """Then fetching pauses for this lane alone."""
     by_bytes, by_records = Intake(0), Intake(0)
-    offer(by_bytes, fetched(0, FULL_BYTES - 1))
-    offer(by_records, *(fetched(offset, 0) for offset in range(FULL_RECORDS - 1)))
+    offer(by_bytes, fetched(0, FULL_RUNS * RUN_MAX_BYTES - 1))
+    offer(by_records, *(fetched(offset, 0) for offset in range(FULL_RUNS * RUN_MAX_RECORDS - 1)))
     assert not by_bytes.is_full
     assert not by_records.is_full
     offer(by_bytes, fetched(1, 1))
-    offer(by_records, fetched(FULL_RECORDS, 0))
+    offer(by_records, fetched(FULL_RUNS * RUN_MAX_RECORDS, 0))
     assert by_bytes.is_full
     assert by_records.is_full
-    taken(by_records)
-    assert not by_records.is_full
 
 
-def test_the_limits_let_a_lane_work_while_its_intake_is_full() -> None:
-    """A full intake holds more than one run, or fetching would stop and go."""
-    assert FULL_BYTES >= 2 * RUN_MAX_BYTES
-    assert FULL_RECORDS >= 2 * RUN_MAX_RECORDS
+def test_it_stays_full_until_it_has_had_most_of_what_waits() -> None:
+    """A pause for every run would throw away what has been prefetched every time."""
+    intake = Intake(0)
+    offer(intake, *(fetched(offset, 0) for offset in range(FULL_RUNS * RUN_MAX_RECORDS)))
+    still = []
+    while len(taken(intake)):
+        still.append((len(intake) // RUN_MAX_RECORDS, intake.is_full))
+    assert still == [(3, True), (2, True), (1, False), (0, False)]
+    assert FULL_RUNS > ENOUGH_RUNS > 1, "it has work while fetching begins again"
+
+
+def test_it_is_hungry_while_less_than_a_run_waits() -> None:
+    """By bytes or by records."""
+    by_bytes, by_records = Intake(0), Intake(0)
+    assert by_bytes.is_hungry
+    offer(by_bytes, fetched(0, RUN_MAX_BYTES - 1))
+    offer(by_records, *(fetched(offset, 0) for offset in range(RUN_MAX_RECORDS - 1)))
+    assert by_bytes.is_hungry
+    assert by_records.is_hungry
+    offer(by_bytes, fetched(1, 1))
+    offer(by_records, fetched(RUN_MAX_RECORDS, 0))
+    assert not by_bytes.is_hungry
+    assert not by_records.is_hungry
 
 
 @given(sizes=st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=6), max_size=8))
@@ -183,14 +200,15 @@ class NotedFetch:
     def __init__(self) -> None:
         self.assigned: list[tuple[int, dict[int, int]]] = []
         self.full: frozenset[int] = frozenset()
+        self.somebody_is_hungry = False
 
     def assign(self, epoch: int, positions: Mapping[int, int]) -> None:
         """Note an assignment."""
         self.assigned.append((epoch, dict(positions)))
 
-    def pause(self, full: frozenset[int]) -> None:
-        """Note who is full."""
-        self.full = full
+    def order(self, full: frozenset[int], somebody_is_hungry: bool) -> None:
+        """Note who is full, and whether anybody wants more."""
+        self.full, self.somebody_is_hungry = full, somebody_is_hungry
 
 
 class HushedMember:
@@ -235,9 +253,9 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-def records(*offsets: int, size: int = 10) -> tuple[list[FetchedRecord], int]:
+def records(*offsets: int, size: int = 10) -> tuple[list[FetchedRecord], list[int]]:
     """What the fetch thread hands over for one partition."""
-    return [fetched(offset, size) for offset in offsets], size * len(offsets)
+    return [fetched(offset, size) for offset in offsets], [size] * len(offsets)
 
 
 async def test_a_run_is_delivered_as_one_message(consumer: Any) -> None:
@@ -293,8 +311,22 @@ async def test_a_full_lane_is_paused_until_it_has_room(consumer: Any) -> None:
     consumer._offer(consumer._epoch, {0: records(0), 1: records(0)})
     consumer._offer(consumer._epoch, {0: records(1, 2, 3, 4, size=1 << 20)})
     assert consumer._fetch.full == {0}
-    consumer.run_is_done(0)
+    for _ in range(3):
+        assert consumer._fetch.somebody_is_hungry, "the other lane"
+        consumer.run_is_done(0)
     assert consumer._fetch.full == frozenset()
+
+
+async def test_nothing_is_fetched_while_every_lane_has_a_run_waiting(consumer: Any) -> None:
+    """What is not taken stays with librdkafka, which stops asking for more."""
+    await consumer.open_intakes({0: 0, 1: 0})
+    assert consumer._fetch.somebody_is_hungry
+    consumer._offer(consumer._epoch, {0: records(0, 1, size=1 << 20), 1: records(0)})
+    assert consumer._fetch.somebody_is_hungry
+    consumer._offer(consumer._epoch, {1: records(1, 2, size=1 << 20)})
+    assert not consumer._fetch.somebody_is_hungry
+    consumer.run_is_done(0)
+    assert consumer._fetch.somebody_is_hungry
 
 
 async def test_a_lane_that_was_full_before_a_rebalance_is_fetched_after_it(consumer: Any) -> None:
@@ -345,8 +377,8 @@ class Inbox:
     def take(self, epoch: int, some: Fetched) -> None:
         """Note records."""
         self.epochs.append(epoch)
-        for partition, (found, size) in some.items():
-            assert size == sum(record.size_bytes for record in found)
+        for partition, (found, sizes) in some.items():
+            assert sizes == [record.size_bytes for record in found]
             self.records.setdefault(partition, []).extend(found)
 
     def offsets(self, partition: int) -> list[int]:
@@ -406,13 +438,41 @@ async def test_a_paused_partition_waits_and_the_others_do_not(fetching: Any) -> 
     """And it goes on where it was."""
     thread, inbox, produce = fetching
     thread.assign(1, {0: 3, 1: 3})
-    thread.pause(frozenset({0}))
+    thread.order(frozenset({0}), True)
     await eventually(lambda: thread._paused == {0})
     produce(0, 2)
     produce(1, 2)
     await eventually(lambda: inbox.offsets(1) == [3, 4])
     assert inbox.offsets(0) == []
-    thread.pause(frozenset())
+    thread.order(frozenset(), True)
+    await eventually(lambda: inbox.offsets(0) == [3, 4])
+
+
+async def test_a_partition_that_is_resumed_is_fetched_at_once(fetching: Any) -> None:
+    """librdkafka's thread would sleep on for up to a second, with a backlog behind it."""
+    thread, inbox, produce = fetching
+    thread.assign(1, {0: 3})
+    for number in range(3):
+        thread.order(frozenset({0}), True)
+        await eventually(lambda: thread._paused == {0})
+        produce(0, 1)
+        await asyncio.sleep(0.3)
+        resumed = time.monotonic()
+        thread.order(frozenset(), True)
+        await eventually(lambda many=number + 1: len(inbox.offsets(0)) == many)
+        assert time.monotonic() - resumed < 0.3
+
+
+async def test_nothing_is_taken_while_nobody_is_hungry(fetching: Any) -> None:
+    """Until somebody is."""
+    thread, inbox, produce = fetching
+    thread.assign(1, {0: 3})
+    thread.order(frozenset(), False)
+    await asyncio.sleep(0.1)  # the poll that is under way
+    produce(0, 2)
+    await asyncio.sleep(0.2)
+    assert inbox.offsets(0) == []
+    thread.order(frozenset(), True)
     await eventually(lambda: inbox.offsets(0) == [3, 4])
 
 
@@ -421,9 +481,9 @@ async def test_a_new_assignment_takes_the_place_of_the_old(not_started: Any) -> 
     thread, inbox, produce = not_started
     thread.assign(1, {0: 3})
     thread._follow_orders()  # as the thread does, which has not been started yet
-    thread.pause(frozenset({0}))
+    thread.order(frozenset({0}), True)
     thread._follow_orders()
-    thread.pause(frozenset())
+    thread.order(frozenset(), True)
     thread.assign(2, {0: 0, 1: 3})
     thread.start()
     produce(1, 1)

@@ -4,6 +4,9 @@ Group membership and assignment stay with Faust; only the fetching is done here,
 partition while others are being drained (aiokafka leaves a drained partition out of the fetch that is under way, which costs up to
 the broker's long-poll time) and parses batches outside the interpreter.
 
+While every lane has a run waiting, nothing is taken from librdkafka, which then stops prefetching by itself. A partition is paused only if
+its lane is full while another is hungry, because a pause is dear: it throws away what has been prefetched.
+
 All calls on the consumer are made by this thread, assignments included: so a record that was read under an old assignment can never
 be taken for one of the new.
 """
@@ -15,6 +18,7 @@ import logging
 import operator
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, TopicPartition
@@ -25,19 +29,20 @@ log = logging.getLogger(__name__)
 
 BATCH_RECORDS: Final = 4096
 POLL_SECONDS: Final = 0.05
+WAKE_SECONDS: Final = 0.001
 
-Fetched = dict[int, tuple[list[FetchedRecord], int]]
-"""Records and their bytes, by partition."""
+Fetched = dict[int, tuple[list[FetchedRecord], list[int]]]
+"""Records and the bytes of each, by partition."""
 
 FETCH_PROPERTIES: Final[Mapping[str, Any]] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "auto.offset.reset": "error",  # a position that the log no longer has stops the worker; it is never moved in silence
     "isolation.level": "read_committed",
-    "fetch.wait.max.ms": 500,
+    "fetch.wait.max.ms": 100,  # a partition that is resumed waits for the request that is under way for the others
     "fetch.queue.backoff.ms": 5,
     "fetch.error.backoff.ms": 100,
-    "queued.min.messages": 20_000,
+    "queued.min.messages": 8_192,
     "queued.max.messages.kbytes": 16_384,
     "reconnect.backoff.max.ms": 1_000,
 }
@@ -67,6 +72,7 @@ class FetchThread:
         self._epoch = 0
         self._full: frozenset[int] = frozenset()
         self._paused: frozenset[int] = frozenset()
+        self._somebody_is_hungry = threading.Event()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fetch", daemon=True)
 
@@ -77,14 +83,20 @@ class FetchThread:
     def assign(self, epoch: int, positions: Mapping[int, int]) -> None:
         """Fetch these partitions from these offsets on, and deliver under this epoch; all else stops."""
         self._wanted = (epoch, dict(positions))
+        self._somebody_is_hungry.set()
 
-    def pause(self, full: frozenset[int]) -> None:
-        """Leave out these partitions until told otherwise."""
+    def order(self, full: frozenset[int], somebody_is_hungry: bool) -> None:
+        """Leave out the partitions that are full, and all while nobody is hungry, until told otherwise."""
         self._full = full
+        if somebody_is_hungry:
+            self._somebody_is_hungry.set()
+        else:
+            self._somebody_is_hungry.clear()
 
     def stop(self) -> None:
         """End the thread and close the consumer."""
         self._stopped.set()
+        self._somebody_is_hungry.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
 
@@ -92,6 +104,8 @@ class FetchThread:
         try:
             while not self._stopped.is_set():
                 self._follow_orders()
+                if not self._somebody_is_hungry.wait(POLL_SECONDS):
+                    continue
                 first = self._consumer.poll(POLL_SECONDS)
                 if first is not None:
                     self._deliver([first, *self._consumer.consume(BATCH_RECORDS, 0)])
@@ -112,8 +126,15 @@ class FetchThread:
         if self._full != self._paused:
             full = self._full & positions.keys()
             self._consumer.pause([TopicPartition(self._topic, partition) for partition in full - self._paused])
-            self._consumer.resume([TopicPartition(self._topic, partition) for partition in self._paused - full])
+            self._resume(self._paused - full)
             self._paused = full
+
+    def _resume(self, partitions: frozenset[int]) -> None:
+        """Fetch these again, at once: librdkafka leaves asleep the thread that does it, for up to a second, until it is asked something."""
+        self._consumer.resume([TopicPartition(self._topic, partition) for partition in partitions])
+        for partition in partitions:
+            with suppress(KafkaException):
+                self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=WAKE_SECONDS)
 
     def _deliver(self, messages: Sequence[Any]) -> None:
         by_partition: dict[int, list[FetchedRecord]] = {}
@@ -132,7 +153,7 @@ class FetchThread:
                 records.append(record)
         if by_partition:
             fetched = {
-                partition: (records, sum([len(one.value or b"") + len(one.key or b"") for one in records]))
+                partition: (records, [len(one.value or b"") + len(one.key or b"") for one in records])
                 for partition, records in by_partition.items()
             }
             self._loop.call_soon_threadsafe(self._on_fetched, self._epoch, fetched)

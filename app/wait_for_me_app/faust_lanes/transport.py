@@ -74,7 +74,7 @@ class LaneConsumer(driver.Consumer):
         self.close_intakes()
         self._epoch += 1  # the fetch thread may have followed the closing already, and follows a number once
         self.intakes = {partition: Intake(offset) for partition, offset in positions.items()}
-        self._tell_who_is_full()  # nobody any more
+        self._tell_who_wants_more()  # everybody
         self._fetch_thread().assign(self._epoch, positions)
 
     def close_intakes(self) -> None:
@@ -111,7 +111,7 @@ class LaneConsumer(driver.Consumer):
         if intake is not None:
             intake.run_is_done()
             self._ring(partition, intake)
-            self._tell_who_is_full()
+            self._tell_who_wants_more()
 
     def _new_offset(self, tp: TP) -> int | None:
         acked = self._acked[tp]
@@ -126,17 +126,18 @@ class LaneConsumer(driver.Consumer):
         if epoch != self._epoch:
             return  # read for lanes that have been given up meanwhile
         try:
-            for partition, (records, size_bytes) in fetched.items():
+            for partition, (records, sizes) in fetched.items():
                 intake = self.intakes[partition]
-                intake.offer(records, size_bytes)
+                intake.offer(records, sizes)
                 self._ring(partition, intake)
         except Exception as error:  # noqa: BLE001  # called by the loop, which would only log it
             self._on_fetch_failure(error)
-        self._tell_who_is_full()
+        self._tell_who_wants_more()
 
-    def _tell_who_is_full(self) -> None:
+    def _tell_who_wants_more(self) -> None:
         if self._fetch is not None:
-            self._fetch.pause(frozenset(partition for partition, intake in self.intakes.items() if intake.is_full))
+            full = frozenset(partition for partition, intake in self.intakes.items() if intake.is_full)
+            self._fetch.order(full, any(intake.is_hungry for intake in self.intakes.values()))
 
     def _ring(self, partition: int, intake: Intake) -> None:
         run = intake.take_run()
