@@ -10,7 +10,7 @@ or once a fire; nothing is done per command.
 from __future__ import annotations
 
 import functools
-import re
+import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -139,11 +139,11 @@ class FireTimes(NamedTuple):
     fired_at_ms: int
 
 
-_REASON: Final = re.compile(rb',"reason":"(complete|timeout)",')
+_REASON: Final = b',"reason":"'
+_REASONS: Final = {b"complete": "complete", b"timeout": "timeout"}
 _OPENED: Final = b',"opened_at":"'
-_TIMES: Final = re.compile(
-    rb',"opened_at":"([^"]{24})","last_add_at":"[^"]{24}","deadline_at":"([^"]{24})","fired_at":"([^"]{24})",'
-)
+_TIMES: Final = struct.Struct("24s17s24s17s24s14s24s")
+_BETWEEN: Final = (b'","last_add_at":"', b'","deadline_at":"', b'","fired_at":"')
 
 
 def times_of(fire: bytes) -> FireTimes | None:
@@ -152,13 +152,14 @@ def times_of(fire: bytes) -> FireTimes | None:
     Parameters are a user's JSON and may hold fields of the same names. They stand between the two places that are read: the
     first reason has only names before it, whose quotation marks are escaped, and the last opening only numbers behind it.
     """
-    reason, times = _REASON.search(fire), _TIMES.match(fire, max(0, fire.rfind(_OPENED)))
-    if reason is None or times is None:
-        return None
+    begins = fire.find(_REASON) + len(_REASON)
+    reason = _REASONS.get(fire[begins : fire.find(b'"', begins)])
     try:
-        opened, deadline, fired = times.groups()
-        return FireTimes(reason[1].decode(), _ms_of(opened), _ms_of(deadline), _ms_of(fired))
-    except ValueError:
+        opened, last, _, due, deadline, at, fired = _TIMES.unpack_from(fire, fire.rfind(_OPENED) + len(_OPENED))
+        if reason is None or (last, due, at) != _BETWEEN:
+            return None
+        return FireTimes(reason, _ms_of(opened), _ms_of(deadline), _ms_of(fired))
+    except (struct.error, ValueError):
         return None
 
 
