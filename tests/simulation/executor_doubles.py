@@ -81,6 +81,9 @@ class GroupConsumer:
     def resume(self, places: Sequence[TopicPartition]) -> None:
         self._paused -= {place.partition for place in places}
 
+    def get_watermark_offsets(self, _place: TopicPartition, timeout: float) -> tuple[int, int]:
+        return 0, 0
+
     def commit(self, offsets: Sequence[TopicPartition], asynchronous: bool) -> list[TopicPartition]:
         world = self._process.world
         if not all(world.owner.get(place.partition) is self._process for place in offsets):

@@ -59,6 +59,7 @@ from wait_for_me_app.executor.tenure import Entry, Hold
 from wait_for_me_app.executor.watch import Reading, Watch
 from wait_for_me_app.exit_codes import ExitCode
 from wait_for_me_app.outcomes import NewerOutcome
+from wait_for_me_app.resuming import resume
 from wait_for_me_app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -296,7 +297,7 @@ class Executor:
         if isinstance(news, Restored):
             self._schedule.restored(news.tenure, news.ledger, news.next_offset, self._clock())
             if news.tenure.hold is Hold.HELD and not self._is_paused:
-                self._consumer.resume([self._fires_of(news.tenure.partition)])
+                resume(self._consumer, [self._fires_of(news.tenure.partition)])
         elif isinstance(news, ReadOn):
             asked = news.asked
             self._schedule.read_again(asked.tenure, news.records, news.end, asked.asked_steady_ms, self._clock())

@@ -18,18 +18,17 @@ import logging
 import operator
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, TopicPartition
 
 from wait_for_me_app.faust_lanes.intake import FetchedRecord
+from wait_for_me_app.resuming import resume
 
 log = logging.getLogger(__name__)
 
 BATCH_RECORDS: Final = 4096
 POLL_SECONDS: Final = 0.05
-WAKE_SECONDS: Final = 0.001
 
 Fetched = dict[int, tuple[list[FetchedRecord], list[int]]]
 """Records and the bytes of each, by partition."""
@@ -126,15 +125,8 @@ class FetchThread:
         if self._full != self._paused:
             full = self._full & positions.keys()
             self._consumer.pause([TopicPartition(self._topic, partition) for partition in full - self._paused])
-            self._resume(self._paused - full)
+            resume(self._consumer, [TopicPartition(self._topic, partition) for partition in self._paused - full])
             self._paused = full
-
-    def _resume(self, partitions: frozenset[int]) -> None:
-        """Fetch these again, at once: librdkafka leaves asleep the thread that does it, for up to a second, until it is asked something."""
-        self._consumer.resume([TopicPartition(self._topic, partition) for partition in partitions])
-        for partition in partitions:
-            with suppress(KafkaException):
-                self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=WAKE_SECONDS)
 
     def _deliver(self, messages: Sequence[Any]) -> None:
         by_partition: dict[int, list[FetchedRecord]] = {}
