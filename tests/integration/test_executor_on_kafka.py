@@ -130,7 +130,9 @@ def test_an_executor_killed_while_callbacks_run_loses_none_and_repeats_only_thos
     first = stage.start()
     first.wait_for_output(TAKEN)
     fire_ids = [*stage.send("slow", [0.3], 20), *stage.send("slow.async", [0.3], 20)]
-    wait_until(lambda: len(stage.lines("end")) >= 4, 20, first.tail)
+    wait_until(
+        lambda: len(stage.lines("end")) >= 4 and len(stage.lines("begin")) > len(stage.lines("end")), 20, first.tail
+    )
     first.kill()
     done_before = {fire_id for fire_id, outcome in stage.finals().items() if outcome.state == "done"}
     running = set(stage.times("begin")) - set(stage.times("end"))
