@@ -178,11 +178,10 @@ def test_the_watermark_of_a_store_that_is_brought_forward_counts_from_the_start(
     assert (store.get(b"G1"), store.get(b"G2"), store.changelog_offset) == (None, b"owner", 0)
 
 
-def test_what_was_ignored_is_counted() -> None:
-    """For the log line of a take-over."""
+def test_what_ended_before_the_watermark_of_the_store_does_not_count() -> None:
+    """At it, and behind it, everything does."""
     newest = NewestRows(applied(written((WATERMARK_KEY, watermark(9), 9))))
     assert [newest.counts(b"G1", b"x", RunEnd(end)) for end in (8, 9, 10)] == [False, True, True]
-    assert newest.ignored == 1
 
 
 def test_a_deleted_watermark_is_no_watermark() -> None:

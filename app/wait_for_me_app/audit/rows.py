@@ -50,7 +50,6 @@ class Changelog:
 
     rows: dict[bytes, tuple[End, bytes | None]] = field(default_factory=dict)
     mark: Mark | None = None
-    ignored: int = 0
     unreadable: list[tuple[int, str]] = field(default_factory=list)  # offset, why
 
     @property
@@ -71,8 +70,8 @@ class Changelog:
         known = self.rows.get(record.key)
         uncovered = known[0] if known and known[0] > self.settled_until else run_end
         if run_end < self.settled_until or run_end < uncovered:
-            self.ignored += 1
-        elif record.key == b"W":
+            return
+        if record.key == b"W":
             self._move(record)
         elif record.value is None and run_end <= self.settled_until:
             self.rows.pop(record.key, None)

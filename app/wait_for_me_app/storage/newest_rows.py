@@ -23,14 +23,12 @@ class NewestRows:
     def __init__(self, store: Store) -> None:
         value = store.get(keys.WATERMARK_KEY)
         self.watermark = run_end_of(decode_watermark(keys.WATERMARK_KEY, value)) if value else NO_RUN
-        self.ignored = 0
         # Rows that no watermark covers yet: two workers may write their runs interleaved, each before its own watermark.
         self._uncovered: dict[bytes, RunEnd] = {}
 
     def counts(self, row_key: bytes, value: bytes | None, run_end: RunEnd) -> bool:
         """Return whether a record's row replaces what was read before it."""
         if run_end < self.watermark or run_end < self._uncovered.get(row_key, run_end):
-            self.ignored += 1
             return False
         if row_key == keys.WATERMARK_KEY and value is not None:
             self._cover(run_end_of(decode_watermark(row_key, value)))
