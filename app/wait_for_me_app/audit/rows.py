@@ -1,9 +1,9 @@
 """What the changelog of one partition says: its rows as a restore would take them, read by this file's own means.
 
 The rules are those of docs/decisions/0007: every record says where the run ended that wrote it (`wfm_run`): behind an offset and, in
-a run amid the timeouts that the next record causes, a deadline and a key. A record whose run ended before the furthest watermark read so far is
-ignored; of rows that no watermark covers yet the further run's counts. The bytes are those of `docs/delivery.md`'s changelog: a format byte, for a group its due time, then msgpack, of which only what is
-written is read here.
+a run amid the timeouts that the next record causes, a deadline and a key. A record whose run ended before the furthest watermark read
+so far is ignored; of rows that no watermark covers yet the further run's counts. The bytes are those of `docs/delivery.md`'s
+changelog: a format byte, for a group its due time, then msgpack, of which only what is written is read here.
 """
 
 from __future__ import annotations
