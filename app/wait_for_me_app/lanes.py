@@ -97,16 +97,17 @@ class Lanes:
         await step(self._let_go, set(active), set(standby))
         taken = [partition for partition in active if partition not in self.by_partition]
         restored = await step(self._restore, taken, lambda: assignment == self._assignment)
-        check = await asyncio.to_thread(self._commands_log.look)  # after the restore: its watermarks may be that new
+        # The log is looked at after every watermark that it is compared with: a healing that is still under way may move a kept lane's.
+        watermarks = {partition: lane.watermark for partition, lane in self.by_partition.items()}
+        check = await asyncio.to_thread(self._commands_log.look)
         for lane in self.by_partition.values():
             check.refuse_other_topic(lane.identity.topic_id, lane.identity.partitions)
         for partition in taken:
             self._adopt(partition, await step(self._lane, partition, restored[partition], check), check)
+            watermarks[partition] = self.by_partition[partition].watermark
         await step(self._follow, standby)
         self.taken_over_in_seconds = time.monotonic() - started
-        positions = {
-            partition: check.position(partition, self.by_partition[partition].watermark) for partition in active
-        }
+        positions = {partition: check.position(partition, watermarks[partition]) for partition in active}
         log.info(
             "lanes_taken_over",
             extra={"active": list(active), "standby": list(standby), "seconds": round(self.taken_over_in_seconds, 3)},

@@ -14,6 +14,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, TopicPartition
 
 from simulation.tasks import Pending
+from wait_for_me_app.storage.keys import WATERMARK_KEY
 from wait_for_me_app.storage.run_end import NO_RUN, RunEnd, run_end_in
 
 COMPACTION_LAG_MS: Final = 3_600_000
@@ -126,14 +127,17 @@ class Partition:
         ]
 
     def is_in_order(self) -> bool:
-        """Return whether each key's last record is of the furthest run that wrote it, which is what compaction keeps."""
+        """Return whether each key's last record counts, so that compaction keeps the right one."""
         furthest: dict[bytes | None, RunEnd] = {}
+        counts: dict[bytes | None, bool] = {}
+        watermark = NO_RUN
         for record in self.records:
             run_end = run_end_in(record.headers)
-            if run_end < furthest.get(record.key, NO_RUN):
-                return False
-            furthest[record.key] = run_end
-        return True
+            counts[record.key] = run_end >= max(watermark, furthest.get(record.key, NO_RUN))
+            if counts[record.key]:
+                furthest[record.key] = run_end
+                watermark = run_end if record.key == WATERMARK_KEY else watermark
+        return all(counts.values())
 
     def _stays(self, record: Record, now_ms: int) -> bool:
         if record.value is not None:

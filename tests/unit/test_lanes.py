@@ -157,6 +157,24 @@ async def test_what_is_written_under_a_lane_that_stays_is_left_to_that_lane(worl
     assert (kept.watermark, kept.waiting, len(kept.fold.deadlines)) == (3, 4, 4)
 
 
+async def test_a_lane_that_is_healed_during_a_take_over_is_not_beyond_its_log(world: World) -> None:
+    """A look for foreign writers may have begun before: what it takes over is newer than what the brokers have just said."""
+    worker, zombie = world.worker("a"), world.worker("b")
+    await worker.take_over([0], [])
+    await worker.fold(0, run(0, 2))
+    await zombie.take_over([0], [])
+    kept, ahead = worker.by_partition[0], world.folding(zombie.by_partition[0], run(2, 2))
+    loop, read = asyncio.get_running_loop(), worker._read_gap
+
+    def heal() -> None:
+        ahead()
+        asyncio.run_coroutine_threadsafe(kept.heal(1 << 20, read), loop).result(10)
+
+    world.commands_log.check, world.commands_log.while_looking = described(2), heal
+    assert await worker.take_over([0, 1], []) == {0: 2, 1: 0}
+    assert (worker.by_partition[0] is kept, kept.watermark) == (True, 3)
+
+
 async def test_a_lane_that_goes_gives_its_files_back(world: World) -> None:
     """And finds them again when it comes back."""
     worker = world.worker()
