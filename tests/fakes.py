@@ -253,7 +253,7 @@ def restored_until(outlet: MemoryOutlet, store: Store, partition: int) -> Restor
     applier.flush()
     end = outlet.end(TOPICS.changelog, partition)
     applier.reach(end - 1)
-    return Restored(end if applier.first_ignored is None else applier.first_ignored, end)
+    return applier.restored(end)
 
 
 async def gap_of(outlet: MemoryOutlet, partition: int, start: int) -> Gap:

@@ -136,6 +136,8 @@ class Lane:
     """The offset that the next append to the changelog must get; anything else is a foreign writer."""
     restored_until: int = 0
     """Up to where the store has been restored; a gap that begins before holds rows that have been judged."""
+    newest: NewestRows | None = None
+    """What judged them; without it, every row in the store is one that the watermark covers."""
     hot_rows: int = 8192
     counts: LaneCounts = field(default_factory=LaneCounts)
 
@@ -144,6 +146,7 @@ class Lane:
         self._is_retired = False
         self.last_tick_offset = -1
         self._own_until = _NO_GAP  # changelog offset up to which nobody but this lane has written
+        self._newest = self.newest or NewestRows(self.store)
         self._load()
 
     def _load(self) -> None:
@@ -221,13 +224,14 @@ class Lane:
             gap = await read(self.identity.partition, self.changelog_end)
             self.changelog_end = gap.end
             behind = self._take_what_counts(gap.rows)
-            again = [[(row_key, self.store.get(row_key))] for row_key in behind if row_key != keys.WATERMARK_KEY]
-            units = [*again, [self._watermark_change()]] if behind else []
+            again = [(row_key, self.store.get(row_key)) for row_key in behind if row_key != keys.WATERMARK_KEY]
+            rows = [*again, self._watermark_change()] if behind else []
+            units = [[(key, value, [self._newest.end_of(key).header()])] for key, value in rows]
             if units:
-                await self._append_rows(units)
+                await self._append(units)
             if self.changelog_end == gap.end + len(units):  # nobody has come between: the store may pass the gap
                 self._own_until = _NO_GAP
-                self.store.write((), self.changelog_end - 1)
+                self.store.write((), self._newest.reachable(self.changelog_end - 1))
             self.counts.healed += 1
             log.error("foreign_writer_healed", extra={"partition": self.identity.partition, "rows": len(again)})
 
@@ -236,9 +240,9 @@ class Lane:
 
         A strike is no outcome of the commands: another's is always written over.
         """
-        newest, taken, behind = NewestRows(self.store), dict[bytes, bytes | None](), set[bytes]()
+        taken, behind = dict[bytes, bytes | None](), set[bytes]()
         for row in rows:
-            if row.offset < self.restored_until or row.row_key == keys.STRIKE_KEY or not newest.counts(*row[1:]):
+            if row.offset < self.restored_until or row.row_key == keys.STRIKE_KEY or not self._newest.counts(*row):
                 behind.add(row.row_key)
             else:
                 taken[row.row_key] = row.value
@@ -307,6 +311,7 @@ class Lane:
         if not (units or moved):
             return
         units.append([self._watermark_change()])
+        self._newest.cover(self._run_end)
         last_offset = await self._append_rows(units)
         crash_point("K3")
         self.rows.settle(itertools.chain.from_iterable(units), last_offset)
@@ -334,16 +339,18 @@ class Lane:
             await asyncio.gather(*jobs)
 
     async def _append_rows(self, units: Sequence[Sequence[Change]]) -> int:
-        """Append rows to the changelog, a unit a batch at least; return the last offset."""
+        """Append rows to the changelog, a unit a batch at least; return how far the store may say that it has come."""
         run = [self._run_end.header()]
-        messages = [[(key, value, run) for key, value in unit] for unit in units]
-        appended = await self.outlet.append(self.topics.changelog, self.identity.partition, messages)
+        return await self._append([[(key, value, run) for key, value in unit] for unit in units])
+
+    async def _append(self, units: Sequence[Sequence[Message]]) -> int:
+        appended = await self.outlet.append(self.topics.changelog, self.identity.partition, units)
         count = sum(map(len, units))
         if appended.last_offset - appended.first_offset + 1 == count and appended.first_offset == self.changelog_end:
             self.changelog_end = appended.last_offset + 1
         else:
             self._note_foreign_writer(appended, count)
-        return min(appended.last_offset, self._own_until)
+        return self._newest.reachable(min(appended.last_offset, self._own_until))
 
     def _note_foreign_writer(self, appended: Appended, count: int) -> None:
         """Somebody else has appended to this lane's changelog: leave the gap for `heal`, which reads it and writes it over.

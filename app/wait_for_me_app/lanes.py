@@ -165,6 +165,7 @@ class Lanes:
             outlet=self._outlet,
             changelog_end=restored.own_until,
             restored_until=restored.end,
+            newest=restored.newest,
             hot_rows=max(1024, HOT_ROWS_OF_A_WORKER // check.partitions),
         )
 

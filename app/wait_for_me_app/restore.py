@@ -67,6 +67,7 @@ class Restored(NamedTuple):
     own_until: int
     """The end, or where a zombie's records begin: the new owner has to write those over before compaction keeps them."""
     end: int
+    newest: NewestRows
 
 
 class Changelog:
@@ -102,8 +103,13 @@ class Changelog:
             return {}
         bounds = self.bounds(stores)
         behind = {p: store for p, store in stores.items() if store.changelog_offset + 1 < bounds[p].end}
-        zombies = self._read_to_the_end(behind, bounds, goes_on) if behind else {}
-        return {number: Restored(zombies.get(number, found.end), found.end) for number, found in bounds.items()}
+        appliers = self._read_to_the_end(behind, bounds, goes_on) if behind else {}
+        return {
+            number: appliers[number].restored(bounds[number].end)
+            if number in appliers
+            else Restored(bounds[number].end, bounds[number].end, NewestRows(store))
+            for number, store in stores.items()
+        }
 
     def read_gap(self, partition: int, start: int) -> Gap:
         """Return what stands between `start` and the end of a partition."""
@@ -121,7 +127,7 @@ class Changelog:
 
     def _read_to_the_end(
         self, stores: Mapping[int, Store], bounds: Mapping[int, LogBounds], goes_on: Callable[[], bool]
-    ) -> dict[int, int]:
+    ) -> Mapping[int, Applier]:
         appliers = {partition: Applier(store) for partition, store in stores.items()}
         consumer = Consumer(self._properties)
         try:
@@ -133,7 +139,7 @@ class Changelog:
         for partition, applier in appliers.items():
             applier.flush()
             applier.reach(bounds[partition].end - 1)
-        return {number: one.first_ignored for number, one in appliers.items() if one.first_ignored is not None}
+        return appliers
 
     def _position(self, partition: int, store: Store, bounds: Mapping[int, LogBounds]) -> TopicPartition:
         start = max(store.changelog_offset + 1, bounds[partition].first)
@@ -174,11 +180,13 @@ class Applier:
     def take(self, message: Any) -> None:
         """Add one changelog record."""
         key, value = message.key(), message.value()
-        if key is None or self._newest.counts(key, value, run_end_in(message.headers())):
+        if key is None or self._newest.counts(message.offset(), key, value, run_end_in(message.headers())):
             if key is not None:
                 self._changes.append((key, value))
             if self.first_ignored is None and key == keys.WATERMARK_KEY:
-                self._offset = message.offset()  # only whole runs: what is uncovered is judged again after a crash
+                self._offset = self._newest.reachable(
+                    message.offset()
+                )  # what is uncovered is judged again after a crash
         elif self.first_ignored is None:
             self.first_ignored = message.offset()
         if len(self._changes) >= BATCH_RECORDS:
@@ -192,8 +200,13 @@ class Applier:
 
     def reach(self, offset: int) -> None:
         """Note that there is nothing up to this offset that is not in the store (compaction leaves holes)."""
+        offset = self._newest.reachable(offset)
         if offset > self._store.changelog_offset and self.first_ignored is None:
             self._store.write((), offset)
+
+    def restored(self, end: int) -> Restored:
+        """Return how far the store has come, when everything before the end has been taken."""
+        return Restored(end if self.first_ignored is None else self.first_ignored, end, self._newest)
 
 
 class StandbyTail:

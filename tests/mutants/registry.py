@@ -182,7 +182,7 @@ _REPLAY: Final = (
 
 # --- zombies, restore, healing ---------------------------------------------------------------------------------------
 
-_BEHIND: Final = "run_end < self.watermark or run_end < self._uncovered.get(row_key, run_end)"
+_BEHIND: Final = "run_end < self.end_of(row_key)"
 
 _ZOMBIES: Final = (
     _one(
@@ -198,7 +198,12 @@ _ZOMBIES: Final = (
     _one(
         "interleaved_runs",
         "of two workers' runs that were written interleaved, a restore takes the last row instead of the furthest",
-        (restore.NewestRows, "counts", " or run_end < self._uncovered.get(row_key, run_end)", ""),
+        (restore.NewestRows, "counts", "run_end < self.end_of(row_key)", "run_end < self.watermark"),
+    ),
+    _one(
+        "uncovered_rows_passed",
+        "a restore that goes on behind rows of no watermark takes older ones in their place",
+        (restore.Applier, "reach", "offset = self._newest.reachable(offset)", "pass"),
     ),
     _one(
         "slices_look_alike",
@@ -219,7 +224,6 @@ _ZOMBIES: Final = (
         "tombstones_not_written",
         "rows are deleted in the local store only",
         (Lane, "_append_rows", "for key, value in unit]", "for key, value in unit if value is not None]"),
-        (Lane, "_append_rows", "count = sum(map(len, units))", "count = sum(map(len, messages))"),
     ),
     _one(
         "gaps_not_healed",

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from fakes import NOON_MS, TOPIC_ID, TOPICS, MemoryChangelog, MemoryOutlet, StillCommandsLog, add, run_header
+from fakes import NOON_MS, TOPIC_ID, TOPICS, MemoryChangelog, MemoryOutlet, StillCommandsLog, add, new_lane, run_header
 from wait_for_me.errors import NotReady
 from wait_for_me.partitioner import partition_for
 from wait_for_me_app import lanes as lanes_module
 from wait_for_me_app.broker_clock import BrokerClock
 from wait_for_me_app.commands_log import CommandsLogCheck, RefusedLog
 from wait_for_me_app.exit_codes import ExitCode
-from wait_for_me_app.lane import Lane, LaneFailure
+from wait_for_me_app.lane import Lane, LaneFailure, Message
 from wait_for_me_app.lanes import Lanes
 from wait_for_me_app.settings import Settings
 from wait_for_me_app.storage import keys
@@ -173,6 +173,40 @@ async def test_a_lane_that_is_healed_during_a_take_over_is_not_beyond_its_log(wo
     world.commands_log.check, world.commands_log.while_looking = described(2), heal
     assert await worker.take_over([0, 1], []) == {0: 2, 1: 0}
     assert (worker.by_partition[0] is kept, kept.watermark) == (True, 3)
+
+
+async def test_a_row_that_no_watermark_covers_is_kept_until_the_lane_has_come_as_far(world: World) -> None:
+    """Its writer has died, and a slower one writes an older row behind it: neither the lane nor a later restore may take that."""
+    opened = run(0, 2)
+    more = [add(offset, NOON_MS + offset, AT_HOME[offset == 2], "qrs"[offset - 2], of=9) for offset in range(2, 5)]
+    first, second = world.worker("a"), world.worker("b")
+    await first.take_over([0], [])
+    await first.fold(0, opened)
+    ahead, behind = await row_after(opened, more), await row_after(opened, more[:2])
+    world.outlet.write(TOPICS.changelog, 0, [[ahead]])
+    await second.take_over([0], [])
+    second.on_ready()
+    await second.fold(0, more[:2])
+    world.outlet.write(TOPICS.changelog, 0, [[behind]])
+    await second.look_for_foreign_writers()
+    lane = second.by_partition[0]
+    last = [one for one in world.outlet.read(TOPICS.changelog) if one.key == ahead[0]][-1]
+    assert (lane.watermark, lane.store.get(ahead[0] or b"")) == (3, ahead[1])
+    assert (last.value, list(last.headers)) == (ahead[1], [run_header(4)])
+    assert lane.store.changelog_offset < last.offset, "a restore must judge it once more"
+    await second.fold(0, more)
+    assert lane.store.changelog_offset == world.outlet.end(TOPICS.changelog) - 1
+
+
+async def row_after(opened: list[Any], more: list[Any]) -> Message:
+    """The record in which a worker writes the first group's row when it has folded these."""
+    outlet = MemoryOutlet()
+    lane = new_lane(outlet, partitions=PARTITIONS)
+    await lane.take(opened)
+    await lane.take(more)
+    key = keys.group_row_key(AT_HOME[0].encode())
+    last = [one for one in outlet.read(TOPICS.changelog) if one.key == key][-1]
+    return last.key, last.value, list(last.headers)
 
 
 async def test_a_lane_that_goes_gives_its_files_back(world: World) -> None:

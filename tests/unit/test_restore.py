@@ -164,6 +164,22 @@ def test_a_watermark_of_an_earlier_release_is_read() -> None:
     assert decode_watermark(WATERMARK_KEY, earlier) == decode_watermark(WATERMARK_KEY, value)
 
 
+def test_what_no_watermark_covers_is_judged_again_by_the_next_restore() -> None:
+    """Once stored, it looks like any other row; what a slower worker writes behind it would take its place."""
+    begun = written((WATERMARK_KEY, watermark(1), 1), (b"G1", b"further", 4), (b"G2", b"x", 3))
+    slower = written(*[(None, None, None)] * 3, (b"G1", b"behind", 3), (WATERMARK_KEY, watermark(3), 3))[3:]
+    store = MemoryStore()
+    for some in (begun, slower):
+        applier = Applier(store)
+        for message in [*begun, *slower] if some is slower else begun:
+            if message.offset() > store.changelog_offset:
+                applier.take(message)
+        applier.flush()
+        applier.reach(some[-1].offset())
+        assert store.changelog_offset == 0
+    assert (store.get(b"G1"), store.get(WATERMARK_KEY)) == (b"further", watermark(3))
+
+
 def test_a_record_without_a_run_counts_only_before_the_first_watermark() -> None:
     """Nobody of this release wrote it; the oldest of all."""
     store = applied(written((b"G1", b"a", None), (WATERMARK_KEY, watermark(0), 0), (b"G1", b"b", None)))
@@ -181,13 +197,13 @@ def test_the_watermark_of_a_store_that_is_brought_forward_counts_from_the_start(
 def test_what_ended_before_the_watermark_of_the_store_does_not_count() -> None:
     """At it, and behind it, everything does."""
     newest = NewestRows(applied(written((WATERMARK_KEY, watermark(9), 9))))
-    assert [newest.counts(b"G1", b"x", RunEnd(end)) for end in (8, 9, 10)] == [False, True, True]
+    assert [newest.counts(end, b"G1", b"x", RunEnd(end)) for end in (8, 9, 10)] == [False, True, True]
 
 
 def test_a_deleted_watermark_is_no_watermark() -> None:
     """A tombstone of that key says nothing about offsets."""
     newest = NewestRows(MemoryStore())
-    assert newest.counts(WATERMARK_KEY, None, NO_RUN)
+    assert newest.counts(0, WATERMARK_KEY, None, NO_RUN)
     assert newest.watermark == NO_RUN
 
 
@@ -250,6 +266,11 @@ def send(topic: tuple[Producer, str], partition: int, *records: tuple[bytes, byt
     assert producer.flush(10) == 0
 
 
+def ends(restored: dict[int, Restored]) -> dict[int, tuple[int, int]]:
+    """Where each partition begins to be somebody else's, and where it ends."""
+    return {partition: (one.own_until, one.end) for partition, one in restored.items()}
+
+
 def eventually(condition: Callable[[], bool]) -> None:
     """Wait for what another thread does."""
     until = time.monotonic() + 10
@@ -263,10 +284,10 @@ def test_a_store_is_restored_from_the_beginning(changelog: Changelog, topic: tup
     send(topic, 0, (b"G1", b"a", 1), (WATERMARK_KEY, watermark(1), 1), (b"G1", b"zombie", 0), (b"G2", b"b", 2))
     send(topic, 1, (b"G3", b"c", 0))
     stores = {0: MemoryStore(), 1: MemoryStore(), 2: MemoryStore()}
-    assert changelog.restore(stores) == {0: Restored(2, 4), 1: Restored(1, 1), 2: Restored(0, 0)}
+    assert ends(changelog.restore(stores)) == {0: (2, 4), 1: (1, 1), 2: (0, 0)}
     assert stores[0].rows == {b"G1": b"a", b"G2": b"b", WATERMARK_KEY: watermark(1)}
     assert (stores[1].rows, stores[2].rows) == ({b"G3": b"c"}, {})
-    assert [store.changelog_offset for store in stores.values()] == [1, 0, -1]
+    assert [store.changelog_offset for store in stores.values()] == [1, -1, -1]
 
 
 def test_a_store_is_brought_forward_from_where_it_is(
@@ -277,9 +298,9 @@ def test_a_store_is_brought_forward_from_where_it_is(
     store = open_store(tmp_path / "rows", topic_id=TOPIC_ID, oldest_ms=0)
     changelog.restore({0: store})
     store.write([(b"G1", b"mine")], 0)
-    send(topic, 0, (b"G2", b"b", 2), (b"G3", None, 2))
-    assert changelog.restore({0: store}) == {0: Restored(3, 3)}
-    assert (store.get(b"G1"), store.get(b"G2"), store.changelog_offset) == (b"mine", b"b", 2)
+    send(topic, 0, (b"G2", b"b", 2), (b"G3", None, 2), (WATERMARK_KEY, watermark(2), 2))
+    assert ends(changelog.restore({0: store})) == {0: (4, 4)}
+    assert (store.get(b"G1"), store.get(b"G2"), store.changelog_offset) == (b"mine", b"b", 3)
     store.close()
 
 
@@ -288,7 +309,7 @@ def test_a_store_at_the_end_reads_nothing(changelog: Changelog, topic: tuple[Pro
     send(topic, 0, (b"G1", b"a", 1))
     store = MemoryStore()
     store.write((), 0)
-    assert changelog.restore({0: store}) == {0: Restored(1, 1)}
+    assert ends(changelog.restore({0: store})) == {0: (1, 1)}
     assert store.rows == {}
 
 
