@@ -114,8 +114,8 @@ _RACES: Final = (
         (
             lanes.Lanes,
             "take_over",
-            "\n    check = await asyncio.to_thread(self._commands_log.look)  #",
-            "\n    #",
+            "\n    check = await asyncio.to_thread(self._commands_log.look)\n",
+            "\n",
         ),
     ),
     _one(
