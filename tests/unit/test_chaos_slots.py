@@ -25,6 +25,7 @@ print("worker_ready", flush=True)
 time.sleep(60)
 """
 FAILS = "raise SystemExit('no reason')"
+SAYS_NOTHING = "import time; time.sleep(60)"
 IGNORES_ITS_POINT = "import time; print('worker_ready', flush=True); time.sleep(60)"
 
 
@@ -114,6 +115,17 @@ def test_a_stop_in_order_is_not_strange(world: World) -> None:
     wait_until(lambda: world.happened("exit") == 1, 10)
     assert not one.is_up
     assert not world.keeper.strange
+
+
+@pytest.mark.parametrize(("code", "strange"), [(SAYS_NOTHING, 0), (IGNORES_ITS_POINT, 1)], ids=["starting", "started"])
+def test_a_stop_ends_without_a_code_only_what_is_still_starting(world: World, code: str, strange: int) -> None:
+    """Python has no handler yet then; whoever has come further must end in order."""
+    (one,) = world.keep(slot(world.home, code=code)).values()
+    wait_until(lambda: one.is_up and (one.is_ready or not strange), 10)
+    world.keeper.keep("w1", False)
+    world.keeper.stop("w1")
+    wait_until(lambda: world.happened("exit") == 1, 10)
+    assert len(world.keeper.strange) == strange
 
 
 def test_an_exit_that_nothing_explains_is_strange(world: World) -> None:
