@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 LEASH = Path(__file__).with_name("leash.py")
@@ -43,7 +44,8 @@ class Running:
     def signal(self, number: signal.Signals) -> None:
         """Signal the command itself."""
         if self.exit_code is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has ended, and its leash has not yet
+                os.kill(self.pid, number)
 
     def wait(self, timeout: float = 30.0) -> int:
         """Wait for its end and return the exit code."""

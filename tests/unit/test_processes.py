@@ -57,6 +57,17 @@ def test_the_process_id_is_the_commands_own_and_its_exit_code_comes_through(slee
     assert sleeper.kill() == -signal.SIGKILL
 
 
+def test_a_signal_to_what_has_just_ended_is_no_error(tmp_path: Path) -> None:
+    """Its leash has taken its exit code and not told it yet."""
+    process = Running([sys.executable, "-c", ""], log=tmp_path / "log")
+    process.wait()
+    process._exit_code = None
+    process._leash.poll = lambda: None  # type: ignore[method-assign]
+    process.signal(signal.SIGTERM)
+    del process._leash.poll  # type: ignore[method-assign]
+    process.close()
+
+
 def test_stop_asks_first(sleeper: Running) -> None:
     """SIGTERM is what a supervisor sends; a process that obeys is not killed."""
     assert sleeper.stop() == -signal.SIGTERM
