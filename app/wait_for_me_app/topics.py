@@ -574,6 +574,7 @@ _LEADERS_MOVE = frozenset(
         "UNKNOWN_LEADER_EPOCH",
     }
     | {"REQUEST_TIMED_OUT", "NETWORK_EXCEPTION", "COORDINATOR_LOAD_IN_PROGRESS", "OFFSET_NOT_AVAILABLE"}
+    | {"_DESTROY_BROKER"}  # the connection that had the question was closed when the brokers changed
 )
 
 

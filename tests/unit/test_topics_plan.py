@@ -8,8 +8,11 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
+from confluent_kafka import KafkaError
 
+from wait_for_me.errors import ConfigurationError, NotReady
 from wait_for_me_app import callbacks, topics
+from wait_for_me_app.broker_failover import PASSING
 from wait_for_me_app.settings import Settings
 from wait_for_me_app.topics import DAY_MS, HOUR_MS, ExistingTopic, Problem, plan, problems_of, wanted_topics
 
@@ -250,3 +253,15 @@ def test_the_embedded_broker_of_the_demo_is_not_judged() -> None:
 def test_a_topic_id_is_the_one_that_kafkas_own_tools_show() -> None:
     """Kafka writes ids in base64 without padding; a fire's id is made from the 16 bytes."""
     assert topics._as_uuid("B7SGMhsORYC7CO3zNt30zA") == UUID("07b48632-1b0e-4580-bb08-edf336ddf4cc")
+
+
+@pytest.mark.parametrize("code", sorted(PASSING), ids=lambda code: KafkaError(code).name())
+def test_what_a_brokers_death_brings_is_no_refusal(code: int) -> None:
+    """A worker or an executor that starts during a failover must be started again, not given up as badly configured."""
+    assert isinstance(topics._as_ours(Settings(), KafkaError(code)), NotReady)
+
+
+def test_a_missing_permission_is_a_refusal() -> None:
+    """Starting again does not help."""
+    error = topics._as_ours(Settings(), KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+    assert isinstance(error, ConfigurationError)
