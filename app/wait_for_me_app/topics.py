@@ -565,16 +565,8 @@ class LeadersMove(NotReady):
 
 
 _OUT_OF_REACH = frozenset({"_TRANSPORT", "_TIMED_OUT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_TIMED_OUT_QUEUE"})
-_LEADERS_MOVE = frozenset(
-    {
-        "LEADER_NOT_AVAILABLE",
-        "NOT_LEADER_FOR_PARTITION",
-        "NOT_CONTROLLER",
-        "FENCED_LEADER_EPOCH",
-        "UNKNOWN_LEADER_EPOCH",
-    }
-    | {"REQUEST_TIMED_OUT", "NETWORK_EXCEPTION", "COORDINATOR_LOAD_IN_PROGRESS", "OFFSET_NOT_AVAILABLE"}
-    | {"_DESTROY_BROKER"}  # the connection that had the question was closed when the brokers changed
+_LEADERS_MOVE = frozenset(  # beside what every failover brings, see broker_failover.py
+    {"NOT_CONTROLLER", "FENCED_LEADER_EPOCH", "UNKNOWN_LEADER_EPOCH", "COORDINATOR_LOAD_IN_PROGRESS"}
 )
 
 
@@ -590,9 +582,12 @@ def _kafka_errors(settings: Settings) -> Iterator[None]:
 
 
 def _as_ours(settings: Settings, error: KafkaError) -> NotReady | ConfigurationError:
-    if error.name() in _LEADERS_MOVE:
+    from wait_for_me_app.broker_failover import PASSING
+
+    is_out_of_reach = error.name() in _OUT_OF_REACH
+    if not is_out_of_reach and (error.code() in PASSING or error.name() in _LEADERS_MOVE):
         return LeadersMove(f"Kafka is moving partitions ({error.str()}). Try again when the brokers have settled.")
-    if error.name() in _OUT_OF_REACH or error.retriable():
+    if is_out_of_reach or error.retriable():
         return NotReady(
             f"No answer from Kafka at {settings.bootstrap_servers} ({error.str()}). "
             "Check WAIT_FOR_ME_BOOTSTRAP_SERVERS and that a broker runs there, then try again."
