@@ -35,11 +35,6 @@ class Record:
         self.timestamp_type = LOG_APPEND_TIME
         self.key, self.value, self.headers = key, value, headers
 
-    @property
-    def size_bytes(self) -> int:
-        """What an intake counts it with."""
-        return len(self.value or b"") + len(self.key or b"")
-
 
 class Message:
     """A record as confluent-kafka hands it out."""

@@ -18,7 +18,7 @@ from simulation.tasks import Job, Killed, Pending, Task
 from wait_for_me.topic_names import TopicNames
 from wait_for_me_app.broker_clock import BrokerClock
 from wait_for_me_app.commands_log import CommandsLogCheck
-from wait_for_me_app.faust_lanes.intake import Intake
+from wait_for_me_app.faust_lanes.intake import Intake, sizes_of
 from wait_for_me_app.faust_lanes.outlet import KafkaOutlet
 from wait_for_me_app.lanes import Lanes
 from wait_for_me_app.restore import Applier, Changelog
@@ -261,7 +261,7 @@ class Process:
         if not records:
             return False
         self.positions[partition] = records[-1].offset + 1
-        intake.offer(records, [record.size_bytes for record in records])
+        intake.offer(records, sizes_of(records))
         self._ring(partition, intake)
         return True
 

@@ -29,6 +29,7 @@ from wait_for_me_app.faust_lanes.intake import (
     FetchedRecord,
     Intake,
     OutOfOrder,
+    sizes_of,
 )
 from wait_for_me_app.faust_lanes.transport import LaneConsumer
 
@@ -40,7 +41,7 @@ def fetched(offset: int, size: int = 10) -> FetchedRecord:
 
 def offer(intake: Intake, *records: FetchedRecord) -> None:
     """Offer records with their size."""
-    intake.offer(list(records), [record.size_bytes for record in records])
+    intake.offer(list(records), sizes_of(records))
 
 
 def taken(intake: Intake) -> list[int]:
@@ -181,14 +182,13 @@ def test_runs_are_the_log_cut_into_pieces(sizes: list[list[int]]) -> None:
             intake.run_is_done()
     assert [record.offset for run in runs for record in run] == list(range(offset))
     assert all(len(run) <= 4 for run in runs)
-    assert all(len(run) == 1 or sum(record.size_bytes for record in run) <= 50 for run in runs)
+    assert all(len(run) == 1 or sum(sizes_of(run)) <= 50 for run in runs)
     assert intake.waiting_bytes == 0
 
 
 def test_the_weight_of_a_record_is_its_key_and_value() -> None:
     """Either may be missing."""
-    assert FetchedRecord(0, 0, 1, b"ab", b"xyz", ()).size_bytes == 5
-    assert FetchedRecord(0, 0, 1, None, None, ()).size_bytes == 0
+    assert sizes_of([FetchedRecord(0, 0, 1, b"ab", b"xyz", ()), FetchedRecord(0, 0, 1, None, None, ())]) == [5, 0]
 
 
 # -- the consumer
@@ -378,7 +378,7 @@ class Inbox:
         """Note records."""
         self.epochs.append(epoch)
         for partition, (found, sizes) in some.items():
-            assert sizes == [record.size_bytes for record in found]
+            assert sizes == sizes_of(found)
             self.records.setdefault(partition, []).extend(found)
 
     def offsets(self, partition: int) -> list[int]:

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, TopicPartition
 
-from wait_for_me_app.faust_lanes.intake import FetchedRecord
+from wait_for_me_app.faust_lanes.intake import FetchedRecord, sizes_of
 from wait_for_me_app.resuming import resume
 
 log = logging.getLogger(__name__)
@@ -144,10 +144,7 @@ class FetchThread:
             else:
                 records.append(record)
         if by_partition:
-            fetched = {
-                partition: (records, [len(one.value or b"") + len(one.key or b"") for one in records])
-                for partition, records in by_partition.items()
-            }
+            fetched = {partition: (records, sizes_of(records)) for partition, records in by_partition.items()}
             self._loop.call_soon_threadsafe(self._on_fetched, self._epoch, fetched)
 
     def _meet(self, error: KafkaError, message: Any) -> None:

@@ -30,10 +30,10 @@ class FetchedRecord(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
 
-    @property
-    def size_bytes(self) -> int:
-        """What the record weighs against the limits of a run."""
-        return len(self.value or b"") + len(self.key or b"")
+
+def sizes_of(records: Sequence[FetchedRecord]) -> list[int]:
+    """Return the bytes by which each record weighs against the limits of a run: those of its key and its value."""
+    return [len(one.value or b"") + len(one.key or b"") for one in records]
 
 
 class OutOfOrder(Exception):
