@@ -105,9 +105,7 @@ class Changelog:
         behind = {p: store for p, store in stores.items() if store.changelog_offset + 1 < bounds[p].end}
         appliers = self._read_to_the_end(behind, bounds, goes_on) if behind else {}
         return {
-            number: appliers[number].restored(bounds[number].end)
-            if number in appliers
-            else Restored(bounds[number].end, bounds[number].end, NewestRows(store))
+            number: (appliers.get(number) or Applier(store)).restored(bounds[number].end)
             for number, store in stores.items()
         }
 
@@ -184,9 +182,8 @@ class Applier:
             if key is not None:
                 self._changes.append((key, value))
             if self.first_ignored is None and key == keys.WATERMARK_KEY:
-                self._offset = self._newest.reachable(
-                    message.offset()
-                )  # what is uncovered is judged again after a crash
+                # Not past what is uncovered: that is judged again after a crash.
+                self._offset = self._newest.reachable(message.offset())
         elif self.first_ignored is None:
             self.first_ignored = message.offset()
         if len(self._changes) >= BATCH_RECORDS:

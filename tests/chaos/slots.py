@@ -299,9 +299,8 @@ class Keeper:
     def _note_exit(self, slot: Slot, process: Running, code: int | None) -> None:
         reason = last_error(process.output())
         told = code == -signal.SIGABRT  # `stop` has named it already
-        unborn = (
-            code == -signal.SIGTERM and not process.output()
-        )  # it was told to end before it could have said anything
+        # Told to end before it could have said anything: Python has no handler yet.
+        unborn = code == -signal.SIGTERM and not process.output()
         in_order = slot.ended_by == "sigterm" and (code == 0 or unborn)
         expected = slot.ended_by == "sigkill" or in_order or code in (70, 75) or told
         self.exits[slot.ended_by if slot.ended_by and code != 70 else f"exit {code}: {reason[:60]}"] += 1

@@ -228,12 +228,7 @@ _ZOMBIES: Final = (
     _one(
         "gaps_not_healed",
         "what a zombie has written stays the last word",
-        (
-            Lane,
-            "heal",
-            "if self._is_retired or log_end <= self.changelog_end:",
-            "if True:",
-        ),
+        (Lane, "heal", "if self._is_retired or log_end <= self.changelog_end:", "if True:"),
     ),
     _one(
         "heals_the_watermark_only",

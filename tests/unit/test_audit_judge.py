@@ -574,36 +574,32 @@ def test_compaction_changes_nothing() -> None:
     assert world.codes() == {}
 
 
-def test_a_closing_in_slices_is_judged_by_what_it_vouches_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The watermark has the next record's time already, and some of what is due is still open."""
+def killed_amid_slices(monkeypatch: pytest.MonkeyPatch, *, groups: int, append: int) -> Deployment:
+    """A deployment whose worker dies in this append of a closing that goes two rounds at a time."""
     monkeypatch.setattr(lane_module, "CLOSINGS_A_SLICE", 2)
     world = Deployment()
-    for number in range(7):
+    for number in range(groups):
         world.add(group_on(0, f"s{number}-"), "p1")
     world.work()
     world.now_ms += WAIT_MS
     world.tick()
-    world.outlet.die_at(4)
+    world.outlet.die_at(append)
     with pytest.raises(Killed):
         world.work(0)
+    return world
+
+
+def test_a_closing_in_slices_is_judged_by_what_it_vouches_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watermark has the next record's time already, and some of what is due is still open."""
+    world = killed_amid_slices(monkeypatch, groups=7, append=4)
     assert 0 < len(world.log("fires")) < 7
     assert world.codes() == {}
 
 
 def test_a_round_that_is_open_behind_its_settled_slice_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     """The watermark says that all that was due up to there has been closed."""
-    monkeypatch.setattr(lane_module, "CLOSINGS_A_SLICE", 2)
-    world = Deployment()
-    for number in range(5):
-        world.add(group_on(0, f"s{number}-"), "p1")
-    world.work()
-    opened = world.log("changelog")[0]
-    world.now_ms += WAIT_MS
-    world.tick()
-    world.outlet.die_at(3)
-    with pytest.raises(Killed):
-        world.work(0)
-    mark = world.log("changelog")[-1]
+    world = killed_amid_slices(monkeypatch, groups=5, append=3)
+    opened, mark = world.log("changelog")[0], world.log("changelog")[-1]
     assert (mark.key, opened.key[:1]) == (keys.WATERMARK_KEY, keys.GROUP)
     assert world.codes() == {}
     world.write("changelog", opened.key, opened.value, headers=mark.headers)

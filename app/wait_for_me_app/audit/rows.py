@@ -67,9 +67,8 @@ class Changelog:
         if record.key is None:
             return
         run_end = _end_of_the_run(record)
-        known = self.rows.get(record.key)
-        uncovered = known[0] if known and known[0] > self.settled_until else run_end
-        if run_end < self.settled_until or run_end < uncovered:
+        known, _ = self.rows.get(record.key, (NOWHERE, None))
+        if run_end < max(self.settled_until, known):
             return
         if record.key == b"W":
             self._move(record)

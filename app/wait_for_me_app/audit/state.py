@@ -71,11 +71,8 @@ def _difference(lane: Lane, changelog: Changelog, group: bytes, round_: Round, i
     if row is None:
         return None if is_freed else f"it has no row, and a round that was opened at {round_.opened_offset}"
     if in_slices and row[0] == OPEN and row[3] == round_.opened_offset and row[6] <= lane.now:
-        return (
-            None
-            if deadline_entry(row[6], group) > changelog.settled_until[1]
-            else "it is due, and its slice is settled"
-        )
+        is_settled = deadline_entry(row[6], group) <= changelog.settled_until[1]
+        return "it is due, and its slice is settled" if is_settled else None
     if round_.closed_at is None:
         return _open_difference(changelog, group, round_, row)
     if is_freed and (row[0] == OPEN or row[5] + row[7] <= lane.now):
