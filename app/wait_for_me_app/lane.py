@@ -275,26 +275,26 @@ class Lane:
     async def _take_run(self, records: Sequence[Record]) -> None:
         struck = self.strike is not None and len(records) == 1 and records[0].offset == self.strike.offset
         self.rows.prefetch({record.key for record in records if record.key})
-        for record in records:
-            try:
-                if self.fold.advance(record, CLOSINGS_A_SLICE) >= CLOSINGS_A_SLICE:
-                    await self._settle_the_rest(record)
+        unfolded = iter(records)
+        try:
+            while (record := self.fold.take(unfolded, CLOSINGS_A_SLICE)) is not None:
+                await self._settle_the_rest(record)
                 self.fold.apply(record)
-            except LaneFailure:
-                raise
-            except Exception as error:  # noqa: BLE001  # judged here: struck once, set aside the second time
-                if not struck:
-                    await self._strike(record, error)
-                await self._set_aside(record, error)
-            self._folded = record.offset
-        await self._commit(RunEnd(self._folded))
+        except LaneFailure:
+            raise
+        except Exception as error:  # noqa: BLE001  # judged here: struck once, set aside the second time
+            record = self.fold.reading or records[0]
+            if not struck:
+                await self._strike(record, error)
+            await self._set_aside(record, error)
+        await self._commit(RunEnd(records[-1].offset))
 
     async def _settle_the_rest(self, record: Record) -> None:
         """Close what else the record's time makes due, in slices that are committed one by one."""
-        closed = CLOSINGS_A_SLICE
+        folded, closed = record.offset - 1, CLOSINGS_A_SLICE
         while closed >= CLOSINGS_A_SLICE:
             try:
-                await self._commit(RunEnd(self._folded, self.fold.closed_until))
+                await self._commit(RunEnd(folded, self.fold.closed_until))
             except Exception as error:  # not the record's fault: no strike
                 raise LaneFailure(f"partition {self.identity.partition}: {error!r}") from error
             await asyncio.sleep(0)
@@ -379,7 +379,7 @@ class Lane:
 
     async def _set_aside(self, record: Record, error: Exception) -> None:
         """Dead-letter a record, or the damaged row it met, that made the fold raise for the second time."""
-        self._load_again()
+        self._load()  # forgets all since the last commit: a fold that raised may have changed rows halfway
         if isinstance(error, DamagedRow):
             await self._set_damaged_row_aside(record, error)
             await self._take_run([record])
@@ -405,7 +405,7 @@ class Lane:
             log.exception(
                 "record_passes_no_time", extra={"partition": self.identity.partition, "offset": record.offset}
             )
-            self._load_again()
+            self._load()
             self.fold.advance(record, 0)
 
     async def _set_damaged_row_aside(self, record: Record, error: DamagedRow) -> None:
@@ -432,12 +432,6 @@ class Lane:
         for key, value in self.store.items(keys.GROUP):
             self._waiting_at_load += is_open_round(value)
             yield due_bytes_of(value) + keys.group_key_of(key)
-
-    def _load_again(self) -> None:
-        """Forget everything since the last commit: a fold that raised may have changed rows halfway."""
-        folded = self._folded
-        self._load()
-        self._folded = folded
 
     def _dead_letter(self, rejected: Rejected) -> Message:
         record, error = rejected.record, rejected.error
@@ -486,12 +480,7 @@ class Lane:
 
     def _stored_watermark(self) -> Watermark | None:
         value = self.store.get(keys.WATERMARK_KEY)
-        self._folded = -1
-        if value is None:
-            return None
-        watermark = decode_watermark(keys.WATERMARK_KEY, value)
-        self._folded = watermark.offset
-        return watermark
+        return None if value is None else decode_watermark(keys.WATERMARK_KEY, value)
 
     def _stored_strike(self) -> Strike | None:
         value = self.store.get(keys.STRIKE_KEY)

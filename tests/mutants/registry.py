@@ -208,7 +208,7 @@ _ZOMBIES: Final = (
     _one(
         "slices_look_alike",
         "runs that end amid the timeouts of the same record count as equally new",
-        (Lane, "_settle_the_rest", "RunEnd(self._folded, self.fold.closed_until)", "RunEnd(self._folded)"),
+        (Lane, "_settle_the_rest", "RunEnd(folded, self.fold.closed_until)", "RunEnd(folded)"),
     ),
     _one(
         "tombstones_skipped",

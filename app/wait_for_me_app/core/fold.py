@@ -22,7 +22,7 @@ between the timeouts that a record causes and the record's own command.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Final, Protocol
 
@@ -131,6 +131,7 @@ class Fold:
         "deadlines",
         "effects",
         "identity",
+        "reading",
         "rerouted_from",
         "rows",
         "stream_time_ms",
@@ -149,6 +150,8 @@ class Fold:
         self.rows = rows
         self.deadlines = deadlines
         self.stream_time_ms = stream_time_ms
+        self.reading: Record | None = None
+        """The record that is being folded: when the fold raises, the one to blame."""
         self.closed_until = b""
         self.rerouted_from = dict(rerouted_from or {})
         self.effects = Effects([], [], [])
@@ -159,6 +162,19 @@ class Fold:
         """Return what the records since the last call want to be sent."""
         effects, self.effects = self.effects, Effects([], [], [])
         return effects
+
+    def take(self, records: Iterator[Record], close_at_most: int) -> Record | None:
+        """Fold records in order; return the first that has more to close than is allowed at once, or None when all are folded.
+
+        A record that is returned has closed that many and is not applied: go on with `advance`, then `apply`.
+        """
+        for record in records:
+            self.reading = record
+            is_later = record.timestamp > self.stream_time_ms or self.deadlines.earliest_ms <= self.stream_time_ms
+            if is_later and self.advance(record, close_at_most) >= close_at_most:
+                return record
+            self.apply(record)
+        return None
 
     def advance(self, record: Record, close_at_most: int) -> int:
         """Advance stream time to the record and close what is due; return how many were closed, never more than `close_at_most`.
@@ -180,14 +196,14 @@ class Fold:
         except InvalidCommand as error:
             self.effects.rejected.append(Rejected(record, error))
             return
-        if type(command) is Tick:
-            self.counts.ticks += 1
-        elif record.headers and self._is_known_copy(record):
+        if record.headers and type(command) is not Tick and self._is_known_copy(record):
             self.counts.duplicates += 1
         elif type(command) is Add:
             self._add(record, command)
         elif type(command) is Remove:
             self._remove(record, command)
+        else:
+            self.counts.ticks += 1
 
     def has_due(self, now_ms: int) -> bool:
         """Return whether an open round's deadline is at or before `now_ms`; decides nothing, and puts stale entries where they belong.
@@ -399,7 +415,7 @@ class Fold:
 
     def _take_settings(self, row: OpenRound, add: Add) -> None:
         """The newest add's settings win, as in the gem; a change is counted once per add."""
-        params = add.params_bytes
+        params = bytes(add.raw_params)  # params_bytes without the call
         wait_ms, max_wait_ms, linger_ms = _times_of(add)
         if (
             row.number_of_participants == add.number_of_participants_in_group

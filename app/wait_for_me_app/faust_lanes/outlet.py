@@ -20,7 +20,7 @@ from typing import Any, Final
 import aiokafka  # type: ignore[import-untyped]
 import msgspec
 
-from wait_for_me_app.lane import Message
+from wait_for_me_app.lane import NO_HEADERS, Headers, Message
 
 BATCH_MAX_BYTES: Final = 3 << 20
 BATCH_TARGET_BYTES: Final = 1 << 20
@@ -98,12 +98,13 @@ def _batches(create: Callable[[], Any], units: Sequence[Sequence[Message]]) -> l
     now_ms = time.time_ns() // 1_000_000
     batches = [create()]
     append, filled = batches[-1].append, 0
+    weighed, weight = NO_HEADERS, 0  # the rows of a run have one list of headers, which is weighed once
     for unit in units:
         size = 0
-        for key, value, headers in unit:  # at least what it weighs; headers too, which may be larger than all the rest
-            size += len(key or b"") + len(value or b"") + 64
-            for name, content in headers:
-                size += len(name) * 4 + len(content or b"") + 10  # a character is at most four bytes
+        for key, value, headers in unit:
+            if headers is not weighed:
+                weighed, weight = headers, _weight(headers)
+            size += len(key or b"") + len(value or b"") + 64 + weight
         if filled and filled + size > BATCH_TARGET_BYTES:
             batches.append(create())
             append, filled = batches[-1].append, 0
@@ -112,3 +113,10 @@ def _batches(create: Callable[[], Any], units: Sequence[Sequence[Message]]) -> l
             if append(timestamp=now_ms, key=key, value=value, headers=headers) is None:
                 raise NotAppended(f"the rows of one group need more than a batch of {BATCH_MAX_BYTES} bytes")
     return batches
+
+
+def _weight(headers: Headers) -> int:
+    """Return at least the bytes that headers take in a batch, which may be more than all the rest of their record."""
+    return sum(
+        len(name) * 4 + len(content or b"") + 10 for name, content in headers
+    )  # a character has at most four bytes
