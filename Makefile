@@ -5,9 +5,13 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 READY := .venv/.ready
 TESTS ?= tests
+COMPILED := build/compiled
+# What exercises the compiled modules.
+COMPILED_TESTS := tests/property $(addprefix tests/unit/test_,$(addsuffix .py,codec commands compiled deadlines fires fold_rules \
+	intake keys lane outlet_batches partitioner rows_codec state_diagram stores working_set))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test verify lint format types arch kafka up down clean
+.PHONY: help install demo test test-compiled verify wheel lint format types arch kafka up down clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,7 +24,17 @@ demo: $(READY) ## Show it all at work in a minute; needs neither Kafka nor Docke
 test: $(READY) ## Run the tests (make test TESTS=tests/unit for some); with Java 17 and Maven on a real Kafka, with Chromium in a browser
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile $(TESTS)
 
-verify: lint types arch test ## Run exactly what CI runs
+test-compiled: $(READY) ## Run the tests of the compiled modules on a compiled wheel (a C compiler and Python's headers)
+	@rm -rf $(COMPILED)
+	@$(MAKE) --no-print-directory wheel WHEELS=$(COMPILED)
+	@$(BIN)/python -m zipfile --extract $(COMPILED)/*.whl $(COMPILED)
+	@WAIT_FOR_ME_TEST_COMPILED=1 PYTHONPATH=$(COMPILED) $(BIN)/pytest --numprocesses 2 --dist loadfile $(COMPILED_TESTS)
+
+verify: lint types arch test test-compiled ## Run exactly what CI runs
+
+wheel: $(READY) ## Build a wheel with its busy modules compiled, a quarter quicker (into WHEELS, which is dist)
+	@HATCH_BUILD_HOOKS_ENABLE=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		--wheel-dir $(or $(WHEELS),dist) .
 
 lint: $(READY) ## Check format and style
 	@$(BIN)/ruff format --check .

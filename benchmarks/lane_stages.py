@@ -23,8 +23,9 @@ from wait_for_me.codec import decode_command
 from wait_for_me.topic_names import TopicNames
 from wait_for_me_app.core import fold as fold_module
 from wait_for_me_app.core.deadlines import Deadlines
+from wait_for_me_app.core.effects import Identity
 from wait_for_me_app.core.fires import encode_fire
-from wait_for_me_app.core.fold import LOG_APPEND_TIME, Fold, Identity
+from wait_for_me_app.core.fold import LOG_APPEND_TIME, Fold
 from wait_for_me_app.faust_lanes.intake import FetchedRecord
 from wait_for_me_app.faust_lanes.outlet import BATCH_MAX_BYTES, KafkaOutlet, _batches
 from wait_for_me_app.lane import NO_HEADERS, Lane, Message

@@ -10,7 +10,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.lane_stages import Pieces
 from benchmarks.stopwatch import Spent
-from wait_for_me_app.faust_lanes.fetch import FETCH_PROPERTIES, Fetched, FetchThread
+from wait_for_me_app.faust_lanes.fetch import FETCH_PROPERTIES, FetchThread
+from wait_for_me_app.faust_lanes.messages import Fetched
 
 _TIMEOUT_SECONDS: Final = 120
 

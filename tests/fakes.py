@@ -22,7 +22,8 @@ from typing import Any
 
 from wait_for_me.topic_names import TopicNames
 from wait_for_me_app.commands_log import CommandsLogCheck
-from wait_for_me_app.core.fold import LOG_APPEND_TIME, Identity
+from wait_for_me_app.core.effects import Identity
+from wait_for_me_app.core.fold import LOG_APPEND_TIME
 from wait_for_me_app.faust_lanes.intake import FetchedRecord
 from wait_for_me_app.lane import Gap, Lane, LoggedRow, Message
 from wait_for_me_app.restore import Applier, LogBounds, Restored, RestoreGivenUp

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wait_for_me_app.core.deadlines import Deadlines
-from wait_for_me_app.core.fold import Fold, Identity
+from wait_for_me_app.core.effects import Identity
+from wait_for_me_app.core.fold import Fold
 from wait_for_me_app.core.rows import Round
 from wait_for_me_app.storage import keys
 from wait_for_me_app.storage.row_codec import decode_round

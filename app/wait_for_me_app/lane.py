@@ -25,16 +25,8 @@ from typing import Final, NamedTuple, Protocol
 from wait_for_me.errors import InvalidCommand
 from wait_for_me.topic_names import TopicNames
 from wait_for_me_app.core.deadlines import Deadlines
-from wait_for_me_app.core.fold import (
-    EVENT_ID_HEADER,
-    REROUTED_HEADER,
-    Effects,
-    Fold,
-    Identity,
-    Record,
-    Rejected,
-    Rerouted,
-)
+from wait_for_me_app.core.effects import Effects, FireTimes, Identity, Record, Rejected, Rerouted
+from wait_for_me_app.core.fold import EVENT_ID_HEADER, REROUTED_HEADER, Fold
 from wait_for_me_app.core.rows import Strike, Watermark
 from wait_for_me_app.crash_points import crash_point
 from wait_for_me_app.dead_letters import dead_letter
@@ -139,6 +131,8 @@ class Lane:
     newest: NewestRows | None = None
     """What judged them; without it, every row in the store is one that the watermark covers."""
     hot_rows: int = 8192
+    on_fired: Callable[[Sequence[FireTimes], int], None] = lambda _times, _appended_at_ms: None
+    """Told of fires that are safe, and when they were appended by the broker's clock."""
     counts: LaneCounts = field(default_factory=LaneCounts)
 
     def __post_init__(self) -> None:
@@ -320,11 +314,9 @@ class Lane:
     async def _send(self, effects: Effects) -> None:
         """Send fires, dead letters and re-sent commands; all are safe when this returns."""
         partition = self.identity.partition
-        jobs = []
+        jobs: list[Awaitable[object]] = []
         if effects.fires:
-            fires = [((key, value, NO_HEADERS),) for key, value in effects.fires]
-            jobs.append(self.outlet.append(self.topics.fires, partition, fires))
-            self.counts.fires += len(fires)
+            jobs.append(self._send_fires(effects))
         if effects.rejected:
             letters = [[self._dead_letter(rejected)] for rejected in effects.rejected]
             jobs.append(self.outlet.append(self.topics.commands_dead_letters, partition, letters))
@@ -337,6 +329,12 @@ class Lane:
             await jobs[0]
         elif jobs:
             await asyncio.gather(*jobs)
+
+    async def _send_fires(self, effects: Effects) -> None:
+        fires = [((key, value, NO_HEADERS),) for key, value in effects.fires]
+        appended = await self.outlet.append(self.topics.fires, self.identity.partition, fires)
+        self.counts.fires += len(fires)
+        self.on_fired(effects.fire_times, appended.appended_at_ms)
 
     async def _append_rows(self, units: Sequence[Sequence[Change]]) -> int:
         """Append rows to the changelog, a unit a batch at least; return how far the store may say that it has come."""

@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn
 from wait_for_me.errors import ConfigurationError, NotReady
 from wait_for_me_app.broker_clock import BrokerClock
 from wait_for_me_app.commands_log import CommandsLog, CommandsLogCheck, RefusedLog
-from wait_for_me_app.core.fold import Identity
+from wait_for_me_app.core.effects import FireTimes, Identity
 from wait_for_me_app.crash_points import crash_point
 from wait_for_me_app.exit_codes import ExitCode
 from wait_for_me_app.faust_lanes.versions import UnfitInstallation
@@ -53,6 +53,7 @@ class Lanes:
         changelog: Changelog,
         commands_log: CommandsLog,
         clock: BrokerClock,
+        on_fired: Callable[[Sequence[FireTimes], int], None] = lambda _times, _appended_at_ms: None,
         end_process: Callable[[BaseException], None] | None = None,
     ) -> None:
         self.settings = settings
@@ -68,6 +69,7 @@ class Lanes:
         self.is_ready = False
         self.taken_over_in_seconds = 0.0
         self._outlet, self._changelog, self._commands_log = outlet, changelog, commands_log
+        self._on_fired = on_fired
         self._stores: dict[int, RocksStore] = {}
         self._assignment = 0
         self._one_step_at_a_time = threading.Lock()
@@ -167,6 +169,7 @@ class Lanes:
             restored_until=restored.end,
             newest=restored.newest,
             hot_rows=max(1024, HOT_ROWS_OF_A_WORKER // check.partitions),
+            on_fired=self._on_fired,
         )
 
     def _adopt(self, partition: int, lane: Lane, check: CommandsLogCheck) -> None:

@@ -9,15 +9,14 @@ or once a fire; nothing is done per command.
 
 from __future__ import annotations
 
-import functools
-import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from wait_for_me.topic_names import TopicNames
+from wait_for_me_app.core.effects import FireTimes
+from wait_for_me_app.core.rows import COMPLETE, TIMEOUT
 from wait_for_me_app.exposition import Histogram, Sample, process_samples
 from wait_for_me_app.exposition import exposition as text_of
 from wait_for_me_app.exposition import family_of as family_in
@@ -27,7 +26,7 @@ SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 WAITS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0, 604_800.0, 2_592_000.0)
 RECORDS: Final = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)
 
-FIRE_REASONS: Final = ("complete", "timeout")
+FIRE_REASONS: Final = (COMPLETE, TIMEOUT)
 
 NAMES: Final[Mapping[str, tuple[str, str]]] = {
     "wait_for_me_build_info": ("gauge", "The release that runs; always 1."),
@@ -96,6 +95,13 @@ class Counters:
         """Return for how long the oldest run that is under way has been so."""
         return max((time.monotonic() - begun for begun in self._begun.values()), default=0.0)
 
+    def note_fires(self, fires: Sequence[FireTimes], appended_at_ms: int) -> None:
+        """Note how long the rounds of these fires waited, and how late those are that timed out."""
+        for reason, waits in self.group_wait.items():
+            waits.observe_all([(one.fired_at_ms - one.opened_at_ms) / 1000 for one in fires if one.reason == reason])
+        late = [max(0, appended_at_ms - one.deadline_ms) / 1000 for one in fires if one.reason == TIMEOUT]
+        self.fire_lateness.observe_all(late)
+
     def note_dead_letter(self, headers: Iterable[tuple[str, bytes]]) -> None:
         """Count a dead letter under its stage."""
         stage = dict(headers).get("wfm_stage", b"unknown").decode()
@@ -103,69 +109,20 @@ class Counters:
 
 
 class CountingOutlet:
-    """An outlet that counts what passes: dead letters by stage, how long rounds waited, and how late fires by timeout are."""
+    """An outlet that counts the dead letters that pass, by stage."""
 
     def __init__(self, inner: Outlet, topics: TopicNames, counters: Counters) -> None:
         self._inner = inner
-        self._fires, self._dead_letters = topics.fires, topics.commands_dead_letters
+        self._dead_letters = topics.commands_dead_letters
         self._counters = counters
 
     async def append(self, topic: str, partition: int, units: Sequence[Sequence[Message]]) -> Appended:
         """Append as the inner outlet does, then count what is safe."""
         appended = await self._inner.append(topic, partition, units)
-        if topic == self._fires:
-            self._note_fires(units, appended.appended_at_ms)
-        elif topic == self._dead_letters:
+        if topic == self._dead_letters:
             for ((_key, _value, headers),) in units:
                 self._counters.note_dead_letter(headers)
         return appended
-
-    def _note_fires(self, units: Sequence[Sequence[Message]], appended_at_ms: int) -> None:
-        for ((_key, value, _headers),) in units:
-            times = times_of(value or b"")
-            if times is None:
-                continue
-            self._counters.group_wait[times.reason].observe((times.fired_at_ms - times.opened_at_ms) / 1000)
-            if times.reason == "timeout":
-                self._counters.fire_lateness.observe(max(0, appended_at_ms - times.deadline_at_ms) / 1000)
-
-
-class FireTimes(NamedTuple):
-    """What is counted of a fire."""
-
-    reason: str
-    opened_at_ms: int
-    deadline_at_ms: int
-    fired_at_ms: int
-
-
-_REASON: Final = b',"reason":"'
-_REASONS: Final = {b"complete": "complete", b"timeout": "timeout"}
-_OPENED: Final = b',"opened_at":"'
-_TIMES: Final = struct.Struct("24s17s24s17s24s14s24s")
-_BETWEEN: Final = (b'","last_add_at":"', b'","deadline_at":"', b'","fired_at":"')
-
-
-def times_of(fire: bytes) -> FireTimes | None:
-    """Return reason and times of a fire, read from its bytes; None for what is no fire.
-
-    Parameters are a user's JSON and may hold fields of the same names. They stand between the two places that are read: the
-    first reason has only names before it, whose quotation marks are escaped, and the last opening only numbers behind it.
-    """
-    begins = fire.find(_REASON) + len(_REASON)
-    reason = _REASONS.get(fire[begins : fire.find(b'"', begins)])
-    try:
-        opened, last, _, due, deadline, at, fired = _TIMES.unpack_from(fire, fire.rfind(_OPENED) + len(_OPENED))
-        if reason is None or (last, due, at) != _BETWEEN:
-            return None
-        return FireTimes(reason, _ms_of(opened), _ms_of(deadline), _ms_of(fired))
-    except (struct.error, ValueError):
-        return None
-
-
-@functools.lru_cache(maxsize=8192)  # as in `core.fires.rfc3339`, most times come again
-def _ms_of(text: bytes) -> int:
-    return round(datetime.fromisoformat(text.decode()).timestamp() * 1000)
 
 
 # -- lanes come and go, their counts stay

@@ -18,7 +18,7 @@ from typing import Any, Final
 from wait_for_me.codec import decode_fire
 from wait_for_me.fires import Fire
 from wait_for_me.topic_names import TopicNames
-from wait_for_me_app.core.fold import Record
+from wait_for_me_app.core.effects import Record
 from wait_for_me_app.lane import Appended, Message, Outlet
 
 

@@ -9,7 +9,8 @@ from typing import Final
 
 from benchmarks.load import Load
 from wait_for_me.topic_names import TopicNames
-from wait_for_me_app.core.fold import LOG_APPEND_TIME, Identity
+from wait_for_me_app.core.effects import Identity
+from wait_for_me_app.core.fold import LOG_APPEND_TIME
 from wait_for_me_app.faust_lanes.intake import FetchedRecord
 from wait_for_me_app.lane import Lane, Message
 from wait_for_me_app.storage.store import MemoryStore

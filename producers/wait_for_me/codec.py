@@ -26,10 +26,10 @@ _FAST_CHARACTERS: Final = 64  # at most 256 bytes, whatever they are
 _KNOWN_CALLBACKS_SIZE: Final = 4096
 _KNOWN_PARAMS_SIZE: Final = 1024
 _KNOWN_PARAMS_BYTES: Final = 1024
-_known_params: set[bytes] = (
-    set()
-)  # params that have been checked: the adds of a group have the same, and so have many groups
-_known_callbacks: set[str] = set()  # names that the careful path has accepted: a lookup instead of a pattern
+# Params that have been checked: the adds of a group have the same, and so have many groups.
+_known_params: Final[set[bytes]] = set()
+# Names that the careful path has accepted: a lookup instead of a pattern.
+_known_callbacks: Final[set[str]] = set()
 
 
 def _bounded_json(depth: int) -> Any:
@@ -48,11 +48,11 @@ def _params_decoder() -> Callable[[Raw], Any]:
     return msgspec.json.Decoder(params).decode
 
 
-_encode = msgspec.json.Encoder().encode
-_decode_strictly = msgspec.json.Decoder(Add | Remove | Tick).decode
-_check_params = _params_decoder()
-_decode_fire = msgspec.json.Decoder(Fire).decode
-_decode_any = msgspec.json.Decoder().decode
+_encode: Final = msgspec.json.Encoder().encode
+_decode_strictly: Final = msgspec.json.Decoder(Add | Remove | Tick).decode
+_check_params: Final = _params_decoder()
+_decode_fire: Final = msgspec.json.Decoder(Fire).decode
+_decode_any: Final = msgspec.json.Decoder().decode
 
 
 def decode_command(key: bytes | None, value: bytes | None, headers: Headers | None = None) -> Command:

@@ -1,4 +1,4 @@
-"""The wire schema of commands: add, remove, tick, their caps, and seconds as whole milliseconds.
+"""The wire schema of commands: add, remove, tick, and their caps.
 
 The rule of this file: a value of these types that came out of `codec.decode_command` is valid, so nobody downstream
 checks again. The structs refuse unknown fields only because that is what makes the codec's fast path safe (a
@@ -7,11 +7,11 @@ skipped field is not checked for UTF-8 or depth); the codec itself ignores unkno
 
 from __future__ import annotations
 
-import math
-from fractions import Fraction
 from typing import Annotated, Final
 
 from msgspec import Meta, Raw, Struct, field
+
+from .milliseconds import to_ms
 
 MAX_KEY_BYTES: Final = 256
 """Largest group_key or participant_key, in UTF-8 bytes."""
@@ -36,22 +36,6 @@ REQUIRED_TO_ADD: Final = (
 """The required fields of an add, in the order in which the gem complains about them."""
 
 NO_PARAMS: Final = Raw(b"[]")
-
-_MS_CACHE_SIZE: Final = 4096
-_ms_by_seconds: dict[float, int] = {}
-
-
-def to_ms(seconds: float) -> int:
-    """Return the decimal value as it is written, in whole milliseconds, rounded up: 1.1 is 1100, 0.0001 is 1."""
-    ms = _ms_by_seconds.get(seconds)
-    return _remember_ms(seconds) if ms is None else ms
-
-
-def _remember_ms(seconds: float) -> int:
-    if len(_ms_by_seconds) >= _MS_CACHE_SIZE:  # a hostile stream of ever new waits must not grow the worker
-        _ms_by_seconds.clear()
-    ms = _ms_by_seconds[seconds] = math.ceil(Fraction(repr(seconds)) * 1000)
-    return ms
 
 
 class _Command(Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True, tag_field="type"):

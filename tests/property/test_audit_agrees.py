@@ -66,6 +66,7 @@ def test_what_has_healed_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     assert min(seen[name] for name in ("fires", "letters", "rows", "copies")) > 0
 
 
+@pytest.mark.interpreted
 @pytest.mark.timeout(300)
 def test_what_has_not_healed_yet_is_never_accused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Right after the last fault, before anything is healed: all that is young is pending, and old rows are right or ignored."""

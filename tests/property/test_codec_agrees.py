@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from scenarios.transcript import LogRecord
 from wait_for_me.codec import decode_command
-from wait_for_me.commands import to_ms
 from wait_for_me.errors import InvalidCommand
+from wait_for_me.milliseconds import to_ms
 from wait_for_me_app.audit.wire import Refused, read_command
 
 OFTEN = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wait_for_me import commands, errors
-from wait_for_me.commands import MAX_SECONDS, Add, Remove, Tick, to_ms
+from wait_for_me import errors, milliseconds
+from wait_for_me.commands import MAX_SECONDS, Add, Remove, Tick
 from wait_for_me.errors import STAGE_OF_CODE, ConfigurationError, InvalidCommand, InvalidFire
+from wait_for_me.milliseconds import to_ms
 from wait_for_me.topic_names import TopicNames
 
 
@@ -70,7 +71,7 @@ def test_ever_new_waits_do_not_grow_the_process() -> None:
     """The memory of converted waits is bounded."""
     for number in range(10_000):
         to_ms(number / 7)
-    assert len(commands._ms_by_seconds) <= commands._MS_CACHE_SIZE
+    assert len(milliseconds._ms_by_seconds) <= milliseconds._MS_CACHE_SIZE
 
 
 def test_an_absent_cap_and_linger_have_their_defaults() -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from fakes import NOON_MS, TOPIC_ID, add, record, remove, tick
 from wait_for_me_app.core.deadlines import NEVER_MS, Deadlines
-from wait_for_me_app.core.fold import LOOKS_AT_ONCE, Effects, Fold, Identity, rerouted_source
+from wait_for_me_app.core.effects import Effects, Identity
+from wait_for_me_app.core.fold import LOOKS_AT_ONCE, Fold, rerouted_source
 from wait_for_me_app.core.rows import INLINE_ARRIVALS, RULES_VERSION, ClosedRound, OpenRound
 from wait_for_me_app.storage.store import MemoryStore
 from wait_for_me_app.storage.working_set import WorkingSet
@@ -217,6 +218,7 @@ def test_a_row_goes_when_its_linger_has_passed_however_long_its_wait_was(end: st
     assert fold.rows.get(b"g") is None
 
 
+@pytest.mark.interpreted
 def test_a_row_that_the_next_round_follows_is_handed_on_for_deletion() -> None:
     """Its participants' rows belong to the old round; nobody else would find them."""
     discarded: list[Any] = []

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from fakes import NOON_MS, tick
 from wait_for_me_app.faust_lanes import intake as intake_module
 from wait_for_me_app.faust_lanes.app import LaneApp, create_app
-from wait_for_me_app.faust_lanes.fetch import Fetched, FetchThread, PositionLost
+from wait_for_me_app.faust_lanes.fetch import FetchThread, PositionLost
 from wait_for_me_app.faust_lanes.intake import (
     ENOUGH_RUNS,
     FULL_RUNS,
@@ -31,6 +31,7 @@ from wait_for_me_app.faust_lanes.intake import (
     OutOfOrder,
     sizes_of,
 )
+from wait_for_me_app.faust_lanes.messages import Fetched
 from wait_for_me_app.faust_lanes.transport import LaneConsumer
 
 

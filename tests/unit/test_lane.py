@@ -511,6 +511,7 @@ BOOM = record(1, NOON_MS + 1, b'{"boom":1}', b"k", headers=[("h", b"v")])
 RUN_WITH_BOOM = [add(0, NOON_MS, of=1), BOOM, add(2, NOON_MS + 2, "h", of=1)]
 
 
+@pytest.mark.interpreted
 @pytest.mark.usefixtures("marked")
 async def test_a_record_that_makes_the_fold_raise_leaves_a_strike_and_stops_the_lane() -> None:
     """The strike is the only thing that is written: of the run nothing is acknowledged and nothing is sent."""
@@ -524,6 +525,7 @@ async def test_a_record_that_makes_the_fold_raise_leaves_a_strike_and_stops_the_
     assert (outlet.read(TOPICS.fires), outlet.read(TOPICS.commands_dead_letters), store.rows) == ([], [], {})
 
 
+@pytest.mark.interpreted
 @pytest.mark.usefixtures("marked")
 async def test_the_second_time_it_is_set_aside_and_the_lane_goes_on() -> None:
     """A dead letter with everything, and the records on both sides are folded as if it had not been there."""
@@ -542,6 +544,7 @@ async def test_the_second_time_it_is_set_aside_and_the_lane_goes_on() -> None:
     assert successor.watermark == 2
 
 
+@pytest.mark.interpreted
 @pytest.mark.usefixtures("marked")
 async def test_a_record_that_is_set_aside_still_moves_time() -> None:
     """As any record does, whatever is wrong with it."""
@@ -555,6 +558,7 @@ async def test_a_record_that_is_set_aside_still_moves_time() -> None:
     assert row_in(successor.store, "h").opened_at_ms == NOON_MS + 60_000
 
 
+@pytest.mark.interpreted
 @pytest.mark.usefixtures("marked")
 async def test_another_record_that_raises_gets_a_strike_of_its_own() -> None:
     """Each is judged twice."""
@@ -568,6 +572,7 @@ async def test_another_record_that_raises_gets_a_strike_of_its_own() -> None:
     assert [letter["__dlq.errors.offset"] for letter in letters_in(outlet)] == ["1", "2"]
 
 
+@pytest.mark.interpreted
 async def test_a_strike_is_no_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the fold does not raise again, say after an upgrade, the record is obeyed."""
     outlet = MemoryOutlet()
@@ -580,6 +585,7 @@ async def test_a_strike_is_no_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (len(fires_in(outlet)), letters_in(outlet)) == (1, [])
 
 
+@pytest.mark.interpreted
 @pytest.mark.usefixtures("marked")
 async def test_a_strike_is_kept_if_only_kafka_has_it() -> None:
     """The local store is as it was; the successor's restore brings the strike along."""
@@ -592,6 +598,7 @@ async def test_a_strike_is_kept_if_only_kafka_has_it() -> None:
     assert successor.strike.offset == 1
 
 
+@pytest.mark.interpreted
 async def test_a_half_done_change_of_a_record_that_raises_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fold changes rows in place; what a raising record has touched is read anew from the store."""
     outlet = MemoryOutlet()

@@ -110,6 +110,7 @@ def test_type_checkers_are_told_that_the_package_is_typed() -> None:
     assert (Path(wait_for_me.__file__).parent / "py.typed").exists()
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_states_its_rule(module: str) -> None:
     """In its docstring."""

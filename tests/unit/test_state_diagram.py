@@ -14,7 +14,8 @@ from fakes import NOON_MS, TOPIC_ID, add, record, remove, tick
 from wait_for_me.partitioner import partition_for
 from wait_for_me_app.core import fold as fold_module
 from wait_for_me_app.core.deadlines import Deadlines
-from wait_for_me_app.core.fold import Effects, Fold, Identity
+from wait_for_me_app.core.effects import Effects, Identity
+from wait_for_me_app.core.fold import Fold
 from wait_for_me_app.core.rows import COMPLETE, REMOVED, TIMEOUT, ClosedRound, OpenRound
 from wait_for_me_app.storage.store import MemoryStore
 from wait_for_me_app.storage.working_set import WorkingSet
@@ -267,6 +268,7 @@ def test_the_diagram_has_the_arrows_of_the_table() -> None:
     assert drawn() == told
 
 
+@pytest.mark.interpreted
 def test_the_docstring_of_the_fold_names_the_same_states() -> None:
     """The picture that a reader of the code sees."""
     picture = (fold_module.__doc__ or "").split("A round, and what happens to it")[1].split("Replays are harmless")[0]

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from fakes import NOON_MS, TOPIC_ID
-from wait_for_me_app.core.fold import Identity
+from wait_for_me_app.core.effects import Identity
 from wait_for_me_app.web.history import judged
 from wait_for_me_app.web.log_reader import SeenRecord
 

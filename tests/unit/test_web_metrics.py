@@ -12,10 +12,8 @@ from wait_for_me_app.metrics import (
     NAMES,
     Counters,
     CountingOutlet,
-    FireTimes,
     LaneTotals,
     family_of,
-    times_of,
 )
 from web_world import WebWorld, served, web_settings
 
@@ -38,7 +36,7 @@ async def test_what_the_lanes_did_is_what_is_counted() -> None:
     """Opened, joined, late, removed, fired, set aside, by reason and stage."""
     outlet, counters = MemoryOutlet(), Counters()
     lane = new_lane(outlet)
-    lane.outlet = CountingOutlet(outlet, TOPICS, counters)
+    lane.outlet, lane.on_fired = CountingOutlet(outlet, TOPICS, counters), counters.note_fires
     totals = LaneTotals(lambda: {0: lane})
     at = NOON_MS
     await lane.take(
@@ -63,7 +61,7 @@ async def test_counters_do_not_shrink_when_a_lane_moves_away_or_is_loaded_again(
     totals = LaneTotals(lambda: lanes)
     await lanes[0].take([add(0, NOON_MS)])
     totals.look()
-    lanes[0]._load_again()
+    lanes[0]._load()
     totals.look()
     assert totals.sum("opened") == 1
     assert lanes[0].waiting == 1
@@ -78,27 +76,6 @@ async def test_open_rounds_found_at_a_take_over_are_counted_as_waiting() -> None
     first = new_lane(outlet)
     await first.take([add(0, NOON_MS, "open", "a"), add(1, NOON_MS, "shut", "a"), add(2, NOON_MS, "shut", "b")])
     assert new_lane(outlet, first.store).waiting == 1
-
-
-def test_times_are_read_from_the_bytes_of_a_fire_whatever_its_users_wrote_into_it() -> None:
-    """A name or a parameter that looks like a field is not taken for one."""
-    lure = b'"reason":"timeout","opened_at":"2020-01-01T00:00:00.000Z","deadline_at":"2020-01-01T00:00:00.000Z"'
-    fire = (
-        b'{"type":"fire","group_key":"\\",\\"reason\\":\\"complete\\",","reason":"timeout","number_of_participants_in_group":2,'
-        b'"execute_after_waiting_params":{"a":1,'
-        + lure
-        + b'},"wait_time_in_seconds":60,"opened_at":"2026-11-24T12:00:00.000Z",'
-        b'"last_add_at":"2026-11-24T12:00:00.000Z","deadline_at":"2026-11-24T12:01:00.250Z","fired_at":"2026-11-24T12:01:00.300Z",'
-        b'"partition":0,"opened_offset":0,"closed_offset":1,"version":1}'
-    )
-    expected = FireTimes(
-        reason="timeout", opened_at_ms=NOON_MS, deadline_at_ms=NOON_MS + 60_250, fired_at_ms=NOON_MS + 60_300
-    )
-    assert times_of(fire) == expected
-    assert times_of(fire.replace(b'"reason":"timeout","number', b'"reason":"complete","number')).reason == "complete"  # type: ignore[union-attr]
-    assert times_of(b"") is None
-    assert times_of(fire[:130]) is None
-    assert times_of(fire.replace(b"2026-11-24T12:01:00.300Z", b"x" * 24)) is None
 
 
 def test_histograms_are_cumulative() -> None:

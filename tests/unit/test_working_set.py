@@ -422,6 +422,7 @@ def large(count: int, *, opened_offset: int = 5) -> MemoryStore:
     return store
 
 
+@pytest.mark.interpreted
 def test_a_large_round_is_deleted_with_its_participants_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slice by slice, so that a run stays short; the group's row goes last, or a crash would leave rows that nobody knows of."""
     monkeypatch.setattr(working_set, "DELETIONS_A_RUN", 7)
@@ -438,6 +439,7 @@ def test_a_large_round_is_deleted_with_its_participants_first(monkeypatch: pytes
     assert store.rows == {}
 
 
+@pytest.mark.interpreted
 def test_deletions_of_one_run_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred thousand freed rows do not become one enormous run."""
     monkeypatch.setattr(working_set, "DELETIONS_A_RUN", 3)

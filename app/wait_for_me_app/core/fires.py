@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from wait_for_me_app.core.fire_value import ArrivedValue, FireValue
 from wait_for_me_app.core.rows import Arrival, OpenRound
 
 FIRE_VERSION: Final = 1
@@ -19,37 +20,7 @@ _SURELY_FITTING: Final = 100
 """So many names of 256 bytes, each escaped sixfold, are still below the limit: a list this short is not measured."""
 
 
-class _ArrivedValue(msgspec.Struct, gc=False):
-    participant_key: str
-    at: str
-
-
-class _FireValue(msgspec.Struct, gc=False, tag="fire", tag_field="type"):
-    """The wire's field order (the order of this class) is part of the format."""
-
-    fire_id: str
-    group_key: str
-    reason: str
-    number_of_participants_in_group: int
-    arrived_count: int
-    missing_count: int
-    arrived: list[_ArrivedValue]
-    arrived_truncated: bool
-    conflict_count: int
-    execute_after_waiting: str
-    execute_after_waiting_params: msgspec.Raw
-    wait_time_in_seconds: int | float
-    opened_at: str
-    last_add_at: str
-    deadline_at: str
-    fired_at: str
-    partition: int
-    opened_offset: int
-    closed_offset: int
-    version: int
-
-
-_encode = msgspec.json.Encoder().encode
+_encode: Final = msgspec.json.Encoder().encode
 
 
 class FireIds:
@@ -89,9 +60,9 @@ def encode_fire(
     closed_offset: int,
 ) -> bytes:
     """Return the fire's value; `arrivals` are the first to have come, at most as many as a fire may name."""
-    arrived = [_ArrivedValue(arrival.participant_key, rfc3339(arrival.at_ms)) for arrival in arrivals]
+    arrived = [ArrivedValue(arrival.participant_key, rfc3339(arrival.at_ms)) for arrival in arrivals]
     named = arrived if len(arrived) <= _SURELY_FITTING else _fitting(arrived)
-    fire = _FireValue(
+    fire = FireValue(
         fire_id,
         group_key.decode(),
         reason,
@@ -116,7 +87,7 @@ def encode_fire(
     return _encode(fire)
 
 
-def _fitting(arrived: list[_ArrivedValue]) -> list[_ArrivedValue]:
+def _fitting(arrived: list[ArrivedValue]) -> list[ArrivedValue]:
     """Cut the list so that its JSON stays within `ARRIVED_MAX_BYTES`."""
     size = 2
     for count, item in enumerate(arrived):

@@ -21,18 +21,17 @@ between the timeouts that a record causes and the record's own command.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Final, Protocol
-
-import msgspec
+from typing import Final
 
 from wait_for_me.codec import decode_command
-from wait_for_me.commands import Add, Remove, Tick, to_ms
+from wait_for_me.commands import Add, Remove, Tick
 from wait_for_me.errors import InvalidCommand
+from wait_for_me.milliseconds import to_ms
 from wait_for_me.partitioner import partition_for
 from wait_for_me_app.core.deadlines import Deadlines, entry
+from wait_for_me_app.core.effects import Counts, Effects, FireTimes, Identity, Record, Rejected, Rerouted
 from wait_for_me_app.core.fires import FireIds, encode_fire
 from wait_for_me_app.core.rows import (
     ARRIVALS_NAMED_IN_A_FIRE,
@@ -54,71 +53,6 @@ EVENT_ID_HEADER: Final = "wfm_event_id"
 
 LOOKS_AT_ONCE: Final = 200
 LINGER_CHECK_MS: Final = 30_000
-
-
-class Record(Protocol):
-    """What the fold reads of a Kafka record; aiokafka's ConsumerRecord is one."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def timestamp_type(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
-
-
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """Which partition of which topic is folded."""
-
-    topic_id: uuid.UUID
-    partition: int
-    partitions: int
-    trust_create_time: bool = False
-    """Let timestamps that producers wrote advance T; for the embedded demo broker only."""
-
-
-class Rejected(msgspec.Struct, frozen=True):
-    """A record that is set aside, and why."""
-
-    record: Record
-    error: InvalidCommand
-
-
-class Rerouted(msgspec.Struct, frozen=True):
-    """A command that lies on the wrong partition, and the one where its group lives."""
-
-    record: Record
-    group_key: bytes
-    partition: int
-    needs_event_id: bool
-
-
-class Counts(msgspec.Struct):
-    """How many records had which verdict; for metrics, never for decisions."""
-
-    opened: int = 0
-    joined: int = 0
-    refreshed: int = 0
-    duplicates: int = 0
-    late: int = 0
-    conflicts: int = 0
-    ticks: int = 0
-    replayed: int = 0
-    closed: dict[str, int] = msgspec.field(default_factory=lambda: {COMPLETE: 0, TIMEOUT: 0, REMOVED: 0})
-
-
-class Effects(msgspec.Struct):
-    """What a run wants to be sent, in log order; the rows it changed are in its `Rows`."""
-
-    fires: list[tuple[bytes, bytes]]
-    rejected: list[Rejected]
-    rerouted: list[Rerouted]
 
 
 class Fold:
@@ -154,13 +88,13 @@ class Fold:
         """The record that is being folded: when the fold raises, the one to blame."""
         self.closed_until = b""
         self.rerouted_from = dict(rerouted_from or {})
-        self.effects = Effects([], [], [])
+        self.effects = Effects([], [], [], [])
         self.counts = Counts()
         self._fire_ids = FireIds(identity.topic_id, identity.partition)
 
     def take_effects(self) -> Effects:
         """Return what the records since the last call want to be sent."""
-        effects, self.effects = self.effects, Effects([], [], [])
+        effects, self.effects = self.effects, Effects([], [], [], [])
         return effects
 
     def take(self, records: Iterator[Record], close_at_most: int) -> Record | None:
@@ -304,6 +238,7 @@ class Fold:
             closed_offset=offset,
         )
         self.effects.fires.append((group_key, value))
+        self.effects.fire_times.append(FireTimes(reason, row.opened_at_ms, row.deadline_ms, self.stream_time_ms))
 
     def _arrivals(self, group_key: bytes, row: OpenRound) -> Iterable[Arrival]:
         if row.arrived_count <= INLINE_ARRIVALS:

@@ -15,23 +15,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import operator
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from wait_for_me_app.faust_lanes.intake import FetchedRecord, sizes_of
+from wait_for_me_app.faust_lanes.messages import Fetched, sorted_by_partition
 from wait_for_me_app.resuming import resume
 
 log = logging.getLogger(__name__)
 
 BATCH_RECORDS: Final = 4096
 POLL_SECONDS: Final = 0.05
-
-Fetched = dict[int, tuple[list[FetchedRecord], list[int]]]
-"""Records and the bytes of each, by partition."""
 
 FETCH_PROPERTIES: Final[Mapping[str, Any]] = {
     "enable.auto.commit": False,
@@ -129,22 +125,10 @@ class FetchThread:
             self._paused = full
 
     def _deliver(self, messages: Sequence[Any]) -> None:
-        by_partition: dict[int, list[FetchedRecord]] = {}
-        for message in messages:
-            if (error := message.error()) is not None:
-                self._meet(error, message)
-                continue
-            kind, timestamp_ms = message.timestamp()
-            kind = 1 if kind == TIMESTAMP_LOG_APPEND_TIME else 0
-            key, value, headers = message.key(), message.value(), _headers(message)
-            record = FetchedRecord(message.offset(), timestamp_ms, kind, key, value, headers)
-            records = by_partition.get(partition := message.partition())
-            if records is None:
-                by_partition[partition] = [record]
-            else:
-                records.append(record)
-        if by_partition:
-            fetched = {partition: (records, sizes_of(records)) for partition, records in by_partition.items()}
+        fetched, errors = sorted_by_partition(messages)
+        for error, message in errors:
+            self._meet(error, message)
+        if fetched:
             self._loop.call_soon_threadsafe(self._on_fetched, self._epoch, fetched)
 
     def _meet(self, error: KafkaError, message: Any) -> None:
@@ -156,20 +140,6 @@ class FetchThread:
         log.warning("fetch_error", extra={"partition": message.partition(), "error": error.str()})
 
 
-def _headers(message: Any) -> Sequence[tuple[str, bytes]]:
-    """Return a record's headers; one whose names are not text counts as having none, because no record may end the worker.
-
-    confluent-kafka then returns a result with an error set. A plain method call, once the interpreter has specialised it, lets that
-    error come up at the next call, wherever that is; `methodcaller` has it raised here.
-    """
-    try:
-        return _read_headers(message) or ()
-    except (SystemError, UnicodeDecodeError):
-        log.warning("headers_unreadable", extra={"partition": message.partition(), "offset": message.offset()})
-        return ()
-
-
-_read_headers: Final = operator.methodcaller("headers")
 _HOPELESS: Final = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,

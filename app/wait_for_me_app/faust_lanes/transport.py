@@ -23,8 +23,9 @@ import aiokafka  # type: ignore[import-untyped]
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import TP, ConsumerMessage
 
-from wait_for_me_app.faust_lanes.fetch import Fetched, FetchThread
+from wait_for_me_app.faust_lanes.fetch import FetchThread
 from wait_for_me_app.faust_lanes.intake import Intake
+from wait_for_me_app.faust_lanes.messages import Fetched
 
 log = logging.getLogger(__name__)
 

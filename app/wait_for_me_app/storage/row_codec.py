@@ -18,11 +18,11 @@ from wait_for_me_app.core.rows import Arrival, ClosedRound, OpenRound, Round, St
 FORMAT: Final = b"\x01"
 _BODY: Final = 9
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode_round = msgspec.msgpack.Decoder(OpenRound | ClosedRound).decode
-_decode_arrival = msgspec.msgpack.Decoder(Arrival).decode
-_decode_watermark = msgspec.msgpack.Decoder(Watermark).decode
-_decode_strike = msgspec.msgpack.Decoder(Strike).decode
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode_round: Final = msgspec.msgpack.Decoder(OpenRound | ClosedRound).decode
+_decode_arrival: Final = msgspec.msgpack.Decoder(Arrival).decode
+_decode_watermark: Final = msgspec.msgpack.Decoder(Watermark).decode
+_decode_strike: Final = msgspec.msgpack.Decoder(Strike).decode
 
 
 class DamagedRow(Exception):

@@ -15,8 +15,9 @@ from wait_for_me.codec import decode_command, decode_fire
 from wait_for_me.commands import Add, Remove
 from wait_for_me.errors import InvalidRecord
 from wait_for_me_app.core.deadlines import Deadlines
+from wait_for_me_app.core.effects import Identity
 from wait_for_me_app.core.fires import rfc3339
-from wait_for_me_app.core.fold import Fold, Identity
+from wait_for_me_app.core.fold import Fold
 from wait_for_me_app.core.rows import OpenRound
 from wait_for_me_app.settings import Settings
 from wait_for_me_app.storage.store import MemoryStore

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import msgspec
 
+from wait_for_me_app.core.effects import Identity
 from wait_for_me_app.core.fires import FireIds, rfc3339
-from wait_for_me_app.core.fold import Identity
 from wait_for_me_app.core.rows import ARRIVALS_NAMED_IN_A_FIRE, INLINE_ARRIVALS, Arrival, ClosedRound, OpenRound, Round
 from wait_for_me_app.lane import Lane
 from wait_for_me_app.storage import keys
