@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -19,13 +19,14 @@ from aiokafka.producer.message_accumulator import BatchBuilder  # type: ignore[i
 
 from benchmarks.load import Load
 from benchmarks.stopwatch import Spent
-from wait_for_me.codec import decode_command
+from wait_for_me.codec import decode_command, decode_fire
+from wait_for_me.milliseconds import to_ms
 from wait_for_me.topic_names import TopicNames
-from wait_for_me_app.core import fold as fold_module
 from wait_for_me_app.core.deadlines import Deadlines
 from wait_for_me_app.core.effects import Identity
 from wait_for_me_app.core.fires import encode_fire
 from wait_for_me_app.core.fold import LOG_APPEND_TIME, Fold
+from wait_for_me_app.core.rows import RULES_VERSION, Arrival, OpenRound
 from wait_for_me_app.faust_lanes.intake import FetchedRecord
 from wait_for_me_app.faust_lanes.outlet import BATCH_MAX_BYTES, KafkaOutlet, _batches
 from wait_for_me_app.lane import NO_HEADERS, Lane, Message
@@ -83,44 +84,54 @@ def fold_pieces(load: Load) -> Pieces:
     rows, fold = _fresh_fold()
     for run in runs:
         run.commands = [decode_command(record.key, record.value, ()) for record in run.records]
-        with _replaced("encode_fire", _keeping(run.fire_arguments)):
-            _fold_run(fold, run)
+        fold.take(iter(run.records), _CLOSE_AT_MOST)
         run.fires = fold.take_effects().fires
+        run.fire_arguments = [_arguments_of(value) for _key, value in run.fires]
         run.units = [*rows.pack()]
         rows.settle(run.changes(), run.records[-1].offset)
     return Pieces(runs=runs)
 
 
-def _keeping(kept: list[dict[str, Any]]) -> Callable[..., bytes]:
-    def encode(**arguments: Any) -> bytes:
-        arguments["arrivals"] = list(arguments["arrivals"])
-        kept.append(arguments)
-        return encode_fire(**arguments)
+def _arguments_of(value: bytes) -> dict[str, Any]:
+    """Return what this fire was encoded from."""
+    fire = decode_fire(value)
+    opened_ms, last_ms, due_ms, fired_ms = map(_ms, (fire.opened_at, fire.last_add_at, fire.deadline_at, fire.fired_at))
+    row = OpenRound(
+        rules_version=RULES_VERSION,
+        changed_offset=fire.closed_offset,
+        opened_offset=fire.opened_offset,
+        opened_at_ms=opened_ms,
+        last_add_at_ms=last_ms,
+        deadline_ms=due_ms,
+        number_of_participants=fire.number_of_participants_in_group,
+        callback=fire.execute_after_waiting,
+        params=bytes(fire.raw_params),
+        wait_ms=to_ms(fire.wait_time_in_seconds),
+        max_wait_ms=None,
+        linger_ms=0,
+        conflict_count=0,
+        arrived_count=fire.arrived_count,
+        first_arrivals=[Arrival(one.participant_key, _ms(one.at), None) for one in fire.arrived],
+    )
+    return {
+        "fire_id": fire.fire_id,
+        "group_key": fire.group_key.encode(),
+        "reason": fire.reason,
+        "row": row,
+        "arrivals": row.first_arrivals,
+        "fired_at_ms": fired_ms,
+        "partition": fire.partition,
+        "closed_offset": fire.closed_offset,
+    }
 
-    return encode
+
+def _ms(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def _fresh_fold() -> tuple[WorkingSet, Fold]:
     rows = WorkingSet(MemoryStore(), hot_rows=32_768)
     return rows, Fold(_IDENTITY, rows, Deadlines())
-
-
-def _fold_run(fold: Fold, run: Run) -> None:
-    advance, apply = fold.advance, fold.apply
-    for record in run.records:
-        advance(record, _CLOSE_AT_MOST)
-        apply(record)
-
-
-@contextmanager
-def _replaced(name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Put another function in the place of one that the fold calls, so that it is not measured with the fold."""
-    kept = getattr(fold_module, name)
-    setattr(fold_module, name, function)
-    try:
-        yield
-    finally:
-        setattr(fold_module, name, kept)
 
 
 # -- stages in memory
@@ -156,14 +167,12 @@ def timed_plain_decode(pieces: Pieces) -> Spent:
 
 
 def timed_fold(pieces: Pieces) -> Spent:
-    """Fold commands that are decoded already; fires are not encoded, rows are kept and not packed."""
+    """Fold, from undecoded records to encoded fires; rows are kept and not packed."""
     rows, fold = _fresh_fold()
     spent = Spent()
     for run in pieces.runs:
-        commands = iter(run.commands)
-        decoded = _replaced("decode_command", lambda *_: next(commands))  # noqa: B023 - called within this turn only
-        with decoded, _replaced("encode_fire", lambda **_: b""), spent.section():
-            _fold_run(fold, run)
+        with spent.section():
+            fold.take(iter(run.records), _CLOSE_AT_MOST)
         fold.take_effects()
         rows.settle(run.changes(), run.records[-1].offset)
     return spent
@@ -184,7 +193,7 @@ def timed_pack(pieces: Pieces) -> Spent:
     rows, fold = _fresh_fold()
     spent = Spent()
     for run in pieces.runs:
-        _fold_run(fold, run)
+        fold.take(iter(run.records), _CLOSE_AT_MOST)
         fold.take_effects()
         with spent.section():
             units = rows.pack()

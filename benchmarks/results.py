@@ -17,8 +17,9 @@ from typing import Any, Final
 import psutil  # type: ignore[import-untyped]
 
 from benchmarks.figures import Target, latency_summary
-from benchmarks.systems import ALL, OURS
+from benchmarks.systems import ALL, OURS, TWO_OF_OURS
 from benchmarks.trial import Outcome
+from wait_for_me_app.core import fold
 
 _LIBRARIES: Final = ("faust-streaming", "aiokafka", "confluent-kafka", "rocksdict", "msgspec", "uvloop")
 _RATIOS: Final = {"adds_per_s": "adds_per_s", "cpu": "cpu_us_per_add", "rss": "peak_rss_mib"}
@@ -51,20 +52,21 @@ class Comparison:
             "machine": machine(),
             "systems": {name: _system(outcomes) for name, outcomes in self.outcomes.items()},
             "ratios": ratios,
+            "ratios_of_two_workers": self._ratios(TWO_OF_OURS.name),
             "missing": self.missing,
             "targets": [target.as_json() for target in targets(ratios, self._our_latency())],
         }
 
-    def _ratios(self) -> dict[str, dict[str, float]]:
+    def _ratios(self, our_name: str = OURS.name) -> dict[str, dict[str, float]]:
         """Return ours to theirs: the median over the rounds of the ratio within a round."""
-        ours = self.outcomes.get(OURS.name, [])
+        ours = self.outcomes.get(our_name, [])
         return {
             name: {
                 ratio: round(_median_ratio(_values(ours, attribute), _values(theirs, attribute)), 4)
                 for ratio, attribute in _RATIOS.items()
             }
             for name, theirs in self.outcomes.items()
-            if name != OURS.name and ours
+            if name not in (OURS.name, TWO_OF_OURS.name) and ours
         }
 
     def _our_latency(self) -> dict[str, float]:
@@ -123,11 +125,15 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(psutil.virtual_memory().total / (1 << 30), 1),
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()} ({'compiled' if _is_compiled() else 'interpreted'} modules)",
         "java": _java(),
         "kafka": "4.3.1, one node, KRaft, on the same machine",
         "libraries": {name: metadata.version(name) for name in _LIBRARIES},
     }
+
+
+def _is_compiled() -> bool:
+    return not (fold.__file__ or "").endswith(".py")
 
 
 def _processor() -> str:
@@ -151,7 +157,12 @@ def table(document: Mapping[str, Any]) -> str:
     rows += [
         f"| {_LABELS.get(name, name)} | not measured: {reason} |||||||" for name, reason in document["missing"].items()
     ]
-    return "\n".join([head, "|---|---|---|---|---|---|---|---|", *rows, "", *target_table(document["targets"])])
+    lines = [head, "|---|---|---|---|---|---|---|---|", *rows, ""]
+    for name, ratio in document.get("ratios_of_two_workers", {}).items():
+        lines.append(
+            f"Two workers to {_LABELS.get(name, name)}: {ratio['adds_per_s']:.2f}x adds/s, {ratio['cpu']:.2f}x CPU.  "
+        )
+    return "\n".join([*lines, "", *target_table(document["targets"])])
 
 
 def _row(name: str, found: Mapping[str, Any], ratio: Mapping[str, float] | None) -> str:

@@ -71,6 +71,19 @@ class WaitForMe(System):
         }
 
 
+class TwoWorkers(WaitForMe):
+    """Two processes of this project on the same cores: what Kafka Streams' two threads are in one process."""
+
+    name = "wait_for_me_two_workers"
+    label = "WaitForMe, two workers"
+
+    def command(self, prefix: str, bootstrap_servers: str, directory: Path) -> Sequence[str]:
+        return [sys.executable, "-m", "benchmarks.side_by_side", "2"]
+
+    def environment(self, prefix: str, bootstrap_servers: str, directory: Path) -> Mapping[str, str]:
+        return {**super().environment(prefix, bootstrap_servers, directory), "PYTHONPATH": str(REPOSITORY)}
+
+
 def our_settings(prefix: str, bootstrap_servers: str, partitions: int = PARTITIONS) -> dict[str, str]:
     """Return the settings of a deployment on a single broker."""
     return {
@@ -139,5 +152,6 @@ class StockFaust(System):
 
 
 OURS: Final = WaitForMe()
+TWO_OF_OURS: Final = TwoWorkers()
 KAFKA_STREAMS: Final[tuple[System, ...]] = (KafkaStreamsAtLeastOnce(), KafkaStreamsExactlyOnce())
-ALL: Final[tuple[System, ...]] = (OURS, *KAFKA_STREAMS, QuixStreams(), StockFaust())
+ALL: Final[tuple[System, ...]] = (OURS, TWO_OF_OURS, *KAFKA_STREAMS, QuixStreams(), StockFaust())
