@@ -125,14 +125,15 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(psutil.virtual_memory().total / (1 << 30), 1),
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "python": f"{platform.python_version()} ({'compiled' if _is_compiled() else 'interpreted'} modules)",
+        "python": f"{platform.python_version()} ({'compiled' if is_compiled() else 'interpreted'} modules)",
         "java": _java(),
         "kafka": "4.3.1, one node, KRaft, on the same machine",
         "libraries": {name: metadata.version(name) for name in _LIBRARIES},
     }
 
 
-def _is_compiled() -> bool:
+def is_compiled() -> bool:
+    """Return whether the busy modules come from a compiled wheel."""
     return not (fold.__file__ or "").endswith(".py")
 
 

@@ -23,7 +23,7 @@ from wait_for_me_app.lane import Gap, LoggedRow
 from wait_for_me_app.storage import keys
 from wait_for_me_app.storage.newest_rows import NewestRows
 from wait_for_me_app.storage.run_end import run_end_in
-from wait_for_me_app.storage.store import Change, Store
+from wait_for_me_app.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ class Applier:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._newest = NewestRows(store)
-        self._changes: list[Change] = []
+        self._changes: dict[bytes, bytes | None] = {}
         self._offset = store.changelog_offset
         self.first_ignored: int | None = None
         """Where the first record lies that did not count; the store's offset stays before it until it has been written over."""
@@ -180,7 +180,7 @@ class Applier:
         key, value = message.key(), message.value()
         if key is None or self._newest.counts(message.offset(), key, value, run_end_in(message.headers())):
             if key is not None:
-                self._changes.append((key, value))
+                self._changes[key] = value
             if self.first_ignored is None and key == keys.WATERMARK_KEY:
                 # Not past what is uncovered: that is judged again after a crash.
                 self._offset = self._newest.reachable(message.offset())
@@ -192,8 +192,8 @@ class Applier:
     def flush(self) -> None:
         """Write what has been added."""
         crash_point("K7")
-        self._store.write(self._changes, self._offset)
-        self._changes = []
+        self._store.write(self._changes.items(), self._offset)
+        self._changes = {}
 
     def reach(self, offset: int) -> None:
         """Note that there is nothing up to this offset that is not in the store (compaction leaves holes)."""

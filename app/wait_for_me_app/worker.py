@@ -11,7 +11,6 @@ import functools
 import gc
 import logging
 import os
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -114,9 +113,6 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
-        sys.setswitchinterval(
-            0.02
-        )  # the fetching thread takes what it needs at once; between, it only breaks into runs
 
     async def _stop(self) -> None:
         """Close what the lanes used, after the last run has been acknowledged."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
@@ -37,9 +38,14 @@ def run_end_in(headers: Iterable[tuple[str, bytes]] | None) -> RunEnd:
     """Return the end of the run that wrote a record with these headers."""
     for name, value in headers or ():
         if name == RUN_HEADER:
-            offset, _, closed_until = value.partition(b":")
-            return RunEnd(int(offset), closed_until)
+            return _read(value)
     return NO_RUN
+
+
+@functools.lru_cache(maxsize=256)  # the records of a run stand together
+def _read(value: bytes) -> RunEnd:
+    offset, _, closed_until = value.partition(b":")
+    return RunEnd(int(offset), closed_until)
 
 
 def run_end_of(watermark: Watermark) -> RunEnd:
