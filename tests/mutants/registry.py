@@ -263,7 +263,7 @@ _ZOMBIES: Final = (
     _one(
         "restore_stops_early",
         "the last batch of a restore is forgotten",
-        (restore.Applier, "flush", "self._store.write(self._changes, ", "self._store.write(self._changes[:-1], "),
+        (restore.Applier, "flush", "self._changes.items()", "list(self._changes.items())[:-1]"),
     ),
 )
 

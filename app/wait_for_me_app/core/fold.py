@@ -104,8 +104,8 @@ class Fold:
         """
         for record in records:
             self.reading = record
-            is_later = record.timestamp > self.stream_time_ms or self.deadlines.earliest_ms <= self.stream_time_ms
-            if is_later and self.advance(record, close_at_most) >= close_at_most:
+            may_close = record.timestamp > self.stream_time_ms or self.deadlines.earliest_ms <= self.stream_time_ms
+            if may_close and self.advance(record, close_at_most) >= close_at_most:
                 return record
             self.apply(record)
         return None

@@ -31,8 +31,7 @@ class NewestRows:
 
     def counts(self, offset: int, row_key: bytes, value: bytes | None, run_end: RunEnd) -> bool:
         """Return whether the row in the record at this offset replaces what was read before it."""
-        uncovered = self._uncovered.get(row_key)
-        if run_end < (self.watermark if uncovered is None else uncovered[0]):
+        if run_end < self.end_of(row_key):
             return False
         if row_key == keys.WATERMARK_KEY and value is not None:
             self.cover(run_end_of(decode_watermark(row_key, value)))
