@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.systems import ALL, OURS
+from benchmarks.systems import ALL, OURS, TWO_OF_OURS
 
 _OURS_COLOUR: Final = "#1f6f8b"
 _THEIRS_COLOUR: Final = "#b8bec4"
@@ -45,6 +45,7 @@ def _bars(panel: Any, title: str, names: Sequence[str], rounds: Sequence[Sequenc
             max(values), row, f"  {middle:,.0f}" if middle >= 100 else f"  {middle:.1f}", va="center", fontsize=8
         )
     panel.set_xlim(0, max(max(values) for values in rounds) * 1.25)
+    panel.locator_params(axis="x", nbins=5)
 
 
 def _latencies(panel: Any, names: Sequence[str], found: Sequence[Mapping[str, float]]) -> None:
@@ -62,7 +63,7 @@ def _latencies(panel: Any, names: Sequence[str], found: Sequence[Mapping[str, fl
 
 
 def _colours(names: Sequence[str]) -> list[str]:
-    return [_OURS_COLOUR if name == OURS.name else _THEIRS_COLOUR for name in names]
+    return [_OURS_COLOUR if name in (OURS.name, TWO_OF_OURS.name) else _THEIRS_COLOUR for name in names]
 
 
 def _style(panel: Any, title: str) -> None:
