@@ -48,7 +48,6 @@ class Run:
     """What one run is at each stage."""
 
     records: list[FetchedRecord]
-    commands: list[Any] = field(default_factory=list)
     fires: list[tuple[bytes, bytes]] = field(default_factory=list)
     fire_arguments: list[dict[str, Any]] = field(default_factory=list)
     units: list[Unit] = field(default_factory=list)
@@ -83,7 +82,6 @@ def fold_pieces(load: Load) -> Pieces:
     runs = [Run(records=records[first : first + RUN_RECORDS]) for first in range(0, len(records), RUN_RECORDS)]
     rows, fold = _fresh_fold()
     for run in runs:
-        run.commands = [decode_command(record.key, record.value, ()) for record in run.records]
         fold.take(iter(run.records), _CLOSE_AT_MOST)
         run.fires = fold.take_effects().fires
         run.fire_arguments = [_arguments_of(value) for _key, value in run.fires]

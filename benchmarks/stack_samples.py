@@ -37,7 +37,10 @@ _LANE: Final = "lane" + (
 
 # The first rule that matches a frame decides, looking from the innermost frame outwards.
 _RULES: Final[tuple[tuple[str, str], ...]] = (
-    (r"wait_for_me/(codec|careful|commands|json_text|validation|cloudevents)\.py", "decode and check commands"),
+    (
+        r"wait_for_me/(codec|careful|commands|milliseconds|json_text|validation|cloudevents)\.py",
+        "decode and check commands",
+    ),
     (r"core/fires\.py", "encode fires"),
     (r"core/(fold|deadlines|rows)\.py|wait_for_me/partitioner\.py", "fold"),
     (r"storage/rocks_store\.py", "RocksDB"),
@@ -45,7 +48,7 @@ _RULES: Final[tuple[tuple[str, str], ...]] = (
     (r"faust_lanes/outlet\.py:?.*|\(aiokafka/record|_batches", "build record batches"),
     (r"aiokafka/(producer|client|conn|protocol|util)", "produce"),
     (r"aiokafka/", "group membership"),
-    (r"faust_lanes/fetch\.py", "fetch"),
+    (r"faust_lanes/(fetch|messages)\.py", "fetch"),
     (r"wait_for_me_app/(lane|lanes|dead_letters|crash_points)\.py", _LANE),
     (r"wait_for_me_app/(sweep|watchdog|broker_clock)\.py", "sweep and watchdog"),
     (r"faust_lanes/|wait_for_me_app/worker\.py|faust/|mode/", "Faust: hand a run to its lane"),

@@ -25,8 +25,7 @@ class Histogram:
 
     def observe(self, value: float) -> None:
         """Count one observation."""
-        self._counts[bisect.bisect_left(self._bounds, value)] += 1
-        self._sum += value
+        self.observe_all((value,))
 
     def observe_all(self, values: Sequence[float]) -> None:
         """Count many, in one call."""
