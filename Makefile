@@ -7,7 +7,9 @@ READY := .venv/.ready
 TESTS ?= tests
 COMPILED := build/compiled
 WHEELS ?= dist
-BUILDER ?= $(BIN)/python
+# Builds a wheel with its busy modules compiled: $(call compiled_wheel,PYTHON,FOLDER)
+compiled_wheel = rm -rf $(2)/*.whl && HATCH_BUILD_HOOKS_ENABLE=1 \
+	$(1) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(2) .
 # What exercises the compiled modules.
 COMPILED_TESTS := tests/property $(addprefix tests/unit/test_,$(addsuffix .py,codec commands compiled deadlines fires fold_rules \
 	intake keys lane outlet_batches partitioner rows_codec state_diagram stores working_set))
@@ -28,15 +30,14 @@ test: $(READY) ## Run the tests (make test TESTS=tests/unit for some); with Java
 
 test-compiled: $(READY) ## Run the tests of the compiled modules on a compiled wheel (a C compiler and Python's headers)
 	@rm -rf $(COMPILED)
-	@$(MAKE) --no-print-directory wheel WHEELS=$(COMPILED)
+	@$(call compiled_wheel,$(BIN)/python,$(COMPILED))
 	@$(BIN)/python -m zipfile --extract $(COMPILED)/*.whl $(COMPILED)
 	@WAIT_FOR_ME_TEST_COMPILED=1 PYTHONPATH=$(COMPILED) $(BIN)/pytest --numprocesses 2 --dist loadfile $(COMPILED_TESTS)
 
 verify: lint types arch test-compiled test ## Run exactly what CI runs
 
-wheel: $(READY) ## Build a wheel with its busy modules compiled, a quarter quicker (into WHEELS; BUILDER is its Python)
-	@rm -rf $(WHEELS)/*.whl
-	@HATCH_BUILD_HOOKS_ENABLE=1 $(BUILDER) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir $(WHEELS) .
+wheel: $(READY) ## Build a wheel with its busy modules compiled, a quarter quicker (into WHEELS, which is dist)
+	@$(call compiled_wheel,$(BIN)/python,$(WHEELS))
 
 lint: $(READY) ## Check format and style
 	@$(BIN)/ruff format --check .

@@ -26,7 +26,7 @@ bench-clean: ## Remove what measurements have built and installed
 
 # What is measured is what the container image runs: the compiled wheel, on an optimised Python.
 $(BENCH_READY): $(BENCH)/.libraries hatch_build.py $(shell find app producers -name '*.py')
-	@$(MAKE) --no-print-directory wheel WHEELS=benchmarks/.build/wheel BUILDER=$(BENCH)/bin/python
+	@$(call compiled_wheel,$(BENCH)/bin/python,benchmarks/.build/wheel)
 	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps benchmarks/.build/wheel/*.whl
 	@touch $@
 
